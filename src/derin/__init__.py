@@ -1,0 +1,57 @@
+"""derin trains, tunes, diagnoses and explains deep networks on JAX.
+
+>>> import derin
+>>> data = derin.data.load("iris")
+>>> net = derin.nn.Sequential(derin.nn.Linear(16), derin.nn.ReLU(), derin.nn.Linear(3))
+>>> run = derin.fit(net, data, epochs=40, optimizer=derin.optim.Adam(0.01), progress=False)
+>>> run.evaluate("test")["accuracy"] > 0.8
+True
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from derin import data, nn, optim, spec
+    from derin.data import load as load_data
+    from derin.engine import EarlyStopping, Experiment, Run, fit, load
+    from derin.errors import DataError, DerinError, ModelError, RunError, SpecError, TrainingFailed
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataError",
+    "DerinError",
+    "EarlyStopping",
+    "Experiment",
+    "ModelError",
+    "Run",
+    "RunError",
+    "SpecError",
+    "TrainingFailed",
+    "data",
+    "fit",
+    "load",
+    "load_data",
+    "nn",
+    "optim",
+    "spec",
+]
+
+# `derin --help` must not wait for JAX: each name is imported when it is first asked for
+_HOMES = {"load_data": "data", **dict.fromkeys(("EarlyStopping", "Experiment", "Run", "fit", "load"), "engine")}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'derin' has no attribute {name!r}")
+    if name in ("data", "nn", "optim", "spec"):
+        return importlib.import_module(f"derin.{name}")
+    home = importlib.import_module(f"derin.{_HOMES.get(name, 'errors')}")
+    value = getattr(home, "load" if name == "load_data" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

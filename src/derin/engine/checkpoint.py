@@ -1,0 +1,232 @@
+"""Checkpoints: safetensors and a manifest, in a folder that appears whole or not at all.
+
+    checkpoints/epoch-000012/training.safetensors    weights, running state, optimiser state, best weights, counters
+    checkpoints/epoch-000012/manifest.json           format version, sha256, every array's shape and dtype, where it was made
+
+A new checkpoint is written beside the old one, synced to the disk and renamed; only then the old one goes.
+Loading refuses what is missing, extra, misshapen or changed, by name. The files hold data only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+import typing
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from derin.errors import RunError
+
+FORMAT = 1
+_TRAINING = "training.safetensors"
+
+
+def here() -> dict[str, Any]:
+    """What decides the last bits of a result: device, cores, jaxlib."""
+    import jaxlib
+
+    return {
+        "device": jax.devices()[0].device_kind,
+        "platform": jax.default_backend(),
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "jaxlib": jaxlib.__version__,
+        "members": 1,
+    }
+
+
+def named_arrays(tree: Any) -> dict[str, np.ndarray]:
+    """Every array of a tree by its path: {"params/0.weight": ...}."""
+    found, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        "/".join(_step(k) for k in path): np.asarray(jax.device_get(leaf)) for path, leaf in found
+    }
+
+
+def _step(key: Any) -> str:
+    for field in ("key", "name", "idx"):
+        if hasattr(key, field):
+            return str(getattr(key, field))
+    return str(key)
+
+
+def save(folder: Path, epoch: int, tree: Any, about: dict[str, Any]) -> Path:
+    """Write the checkpoint of an epoch and drop the older ones. Raises RunError; the last good one stays."""
+    from safetensors.numpy import save as to_bytes
+
+    arrays = named_arrays(tree)
+    blob = to_bytes(arrays)
+    manifest = {
+        "format": FORMAT,
+        "epoch": epoch,
+        "sha256": hashlib.sha256(blob).hexdigest(),
+        "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()},
+        "here": here(),
+        **about,
+    }
+    target = folder / f"epoch-{epoch:06d}"
+    with folder_that_appears_whole(target) as fresh:
+        write_synced(fresh / _TRAINING, blob)
+        write_synced(fresh / "manifest.json", json.dumps(manifest, indent=1).encode())
+    for old in sorted(folder.glob("epoch-*")):
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def newest(folder: Path) -> Path | None:
+    """The last whole checkpoint of a run, if there is one."""
+    found = sorted(p for p in folder.glob("epoch-*") if (p / "manifest.json").is_file())
+    return found[-1] if found else None
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint. Raises RunError for a damaged one, or one of a newer derin."""
+    try:
+        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+        version = manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{checkpoint / 'manifest.json'} is damaged or missing: {error}.") from None
+    if version != FORMAT:
+        raise RunError(
+            f"{checkpoint} has format {version}; this derin reads format {FORMAT}. "
+            "It was written by another version of derin: upgrade with `pip install --upgrade derin`."
+        )
+    return manifest
+
+
+def load(checkpoint: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
+    """The arrays of a checkpoint, checked against its manifest and against `like` (a tree of shapes).
+
+    With like=None the arrays come back as a dict by name. Raises RunError that names what is wrong.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    manifest = read_manifest(checkpoint)
+    file = checkpoint / _TRAINING
+    try:
+        blob = file.read_bytes()
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}.") from None
+    if hashlib.sha256(blob).hexdigest() != manifest["sha256"]:
+        raise RunError(
+            f"{file} is not what was written ({len(blob)} bytes; its sha256 differs from the manifest's): "
+            "it is truncated or was edited."
+        )
+    try:
+        arrays = from_bytes(blob)
+    except SafetensorError as error:
+        raise RunError(f"{file} is not a safetensors file: {error}.") from None
+    if like is None:
+        return arrays, manifest
+    found, tree = jax.tree_util.tree_flatten_with_path(like)
+    wanted = {"/".join(_step(k) for k in path): leaf for path, leaf in found}
+    problems = compare(arrays, wanted)
+    if problems:
+        raise RunError(f"{file} belongs to another net: " + "; ".join(problems[:6]) + ".")
+    return jax.tree.unflatten(tree, [arrays[name] for name in wanted]), manifest
+
+
+def compare(arrays: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What is missing, extra or misshapen, a line each."""
+    problems = [f"{name!r} is missing" for name in wanted if name not in arrays]
+    problems += [f"{name!r} is not part of this net" for name in arrays if name not in wanted]
+    for name, want in wanted.items():
+        if name in arrays and (arrays[name].shape, arrays[name].dtype) != (want.shape, want.dtype):
+            have = arrays[name]
+            problems.append(
+                f"{name!r} is {have.dtype}{list(have.shape)}, this net needs {want.dtype}{list(want.shape)}"
+            )
+    return problems
+
+
+# -- files that appear whole
+
+
+class folder_that_appears_whole:
+    """`with folder_that_appears_whole(path) as fresh:` fill `fresh`; it becomes `path` at the end, or vanishes."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __enter__(self) -> Path:
+        self.made = missing_parents(self.target)
+        try:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            self.fresh = Path(tempfile.mkdtemp(prefix=f".{self.target.name}-", dir=self.target.parent))
+            self.fresh.chmod(0o755)
+        except OSError as error:
+            remove_empty(self.made)
+            file = next((p for p in self.target.parents if p.is_file()), None)
+            why = f"{file} is a file, not a folder" if file else error.strerror
+            raise RunError(f"cannot write {self.target}: {why}.") from None
+        return self.fresh
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> typing.Literal[False]:
+        try:
+            if kind is None:
+                if self.target.exists():
+                    shutil.rmtree(self.target)
+                os.replace(self.fresh, self.target)
+                _sync_folder(self.target.parent)
+                return False
+        except OSError as failed:
+            shutil.rmtree(self.fresh, ignore_errors=True)
+            remove_empty(self.made)
+            raise RunError(f"cannot write {self.target}: {failed.strerror}.") from None
+        shutil.rmtree(self.fresh, ignore_errors=True)
+        remove_empty(self.made)
+        if isinstance(error, OSError):
+            raise RunError(f"cannot write {self.target}: {error.strerror}.") from None
+        return False
+
+
+def missing_parents(path: Path) -> list[Path]:
+    """The folders that must be made before path can be, the deepest first."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Take folders away again, the deepest first, as long as nothing is in them."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put new content in a file: the old or the new is there, never a part. Raises RunError."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        write_synced(fresh, data)
+        os.replace(fresh, path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise RunError(f"cannot write {path}: {error.strerror}.") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,490 @@
+"""Training as pure functions: a step, an epoch, an evaluation. One run jits them; a population vmaps them.
+
+    carry = start(task, key, x)                          # weights, running state, optimiser state
+    carry, report = epoch(task, carry, train, valid, key, epochs)
+    outputs = forward(task, carry.params, carry.state, x)
+
+The whole of training is one NamedTuple, `Carry`: saving writes it, resuming reads it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from derin.engine.experiment import Experiment
+from derin.engine.metrics import Metric
+from derin.engine.order import batches, shuffled
+from derin.nn import Arrays, Loss, Module
+from derin.nn.module import Run, bind, named_key
+from derin.spec import Scalar, Spec
+
+EVALUATION_ROWS = 1024  # rows a block of an evaluation; the last block is filled up and masked
+
+
+class Aim(Spec):
+    """What one target asks of the net: how many outputs, and how they become a prediction.
+
+    kind "binary": one logit, or two; "classes": a logit a class; "number": standardised by mean and scale.
+    """
+
+    name: str
+    kind: str
+    width: int
+    classes: int = 0
+    mean: Scalar = 0.0
+    scale: Scalar = 1.0
+
+
+class Task(Spec):
+    """What is compiled: an experiment, what stands before its net, what it must predict."""
+
+    experiment: Experiment
+    inputs: Module | None
+    aims: tuple[Aim, ...]
+    losses: tuple[Loss, ...]
+    metrics: tuple[Metric, ...] = ()
+    class_weights: tuple[Scalar, ...] | None = None
+
+    def structure_only(self) -> Task:
+        """The same task without what the program takes as an argument: seed and epochs."""
+        return self.replace(experiment=self.experiment.replace(seed=0, epochs=1))
+
+
+class Rows(NamedTuple):
+    """Encoded rows on the device.   x: [n, ...], y: one [n] a target"""
+
+    x: jax.Array
+    y: tuple[jax.Array, ...]
+
+
+class Carry(NamedTuple):
+    """All that changes while a net trains."""
+
+    params: Arrays
+    state: Arrays
+    optimizer: Any
+    epoch: jax.Array  # int32: epochs done
+    step: jax.Array  # int32: steps done
+    best_params: Arrays
+    best_state: Arrays
+    best_score: jax.Array  # of the monitored value, smaller is better
+    best_epoch: jax.Array  # int32, counted from 1; 0: none yet
+    waited: jax.Array  # int32: epochs since the best
+    done: jax.Array  # bool: early stopping has stopped it
+    broken_at: jax.Array  # int32: the step whose loss or gradient was not finite; -1: none
+
+
+class Report(NamedTuple):
+    """What an epoch leaves behind, all of it arrays."""
+
+    loss: jax.Array  # [] mean over the training rows, as they were seen
+    learning_rate: jax.Array  # [] of the last step
+    valid_loss: jax.Array  # [] nan without validation rows
+    metrics: tuple[jax.Array, ...]
+    improved: jax.Array  # bool
+
+
+def start(task: Task, key: jax.Array, x: Any) -> Carry:
+    """Fresh weights for inputs shaped like x, and the optimiser's first state."""
+    params, state = _look_and_draw(task, key, x)
+    zero = jnp.int32(0)
+    optimizer = task.experiment.optimizer
+    return Carry(
+        params,
+        state,
+        optimizer.init({"": pack(params)} if _packs(optimizer, params) else params),
+        epoch=zero,
+        step=zero,
+        best_params=jax.tree.map(jnp.copy, params),
+        best_state=jax.tree.map(jnp.copy, state),
+        best_score=jnp.float32(jnp.inf),
+        best_epoch=zero,
+        waited=zero,
+        done=jnp.bool_(False),
+        broken_at=jnp.int32(-1),
+    )
+
+
+def epoch(
+    task: Task, carry: Carry, train: Rows, valid: Rows | None, key: jax.Array, epochs: jax.Array
+) -> tuple[Carry, Report]:
+    """One pass over the training rows and an evaluation: one program.
+
+    Randomness is a function of (key, carry.epoch, step) alone. A run that is done, or broken, changes nothing.
+    """
+    n = train.x.shape[0]
+    order = epoch_order(task, carry.epoch, n, key)
+    weights = row_weights(n, order.shape)
+    carry, losses = steps(task, carry, train, order, weights, key, epochs, order.shape[0])
+    judged = valid if valid is not None else train if task.metrics else None
+    found = evaluate(task, carry.params, carry.state, judged) if judged is not None else no_scores(task)
+    if valid is None:
+        found = (jnp.float32(jnp.nan), found[1])
+    return finish(task, carry, mean_loss(losses, n, order.shape), found, order.shape[0], epochs)
+
+
+def epoch_order(task: Task, number: jax.Array, n: int, key: jax.Array) -> jax.Array:
+    """The rows of each batch of an epoch.   -> int32 [steps, batch]"""
+    size = n if task.experiment.batch_size == "full" else min(task.experiment.batch_size, n)
+    if size == n:  # the order within a full batch is only rounding
+        return jnp.arange(n, dtype=jnp.int32)[None]
+    return batches(shuffled(jax.random.fold_in(named_key(key, "order"), number), n), size)
+
+
+def row_weights(n: int, shape: tuple[int, int]) -> jax.Array | None:
+    """1 for a row of the order, 0 for one that only fills up the last batch; None where all are 1."""
+    count, size = shape
+    if count * size == n:
+        return None
+    return (jnp.arange(count * size) < n).astype(jnp.float32).reshape(shape)
+
+
+def mean_loss(losses: jax.Array, n: int, shape: tuple[int, int]) -> jax.Array:
+    """The mean over rows of batch means, the last batch being short.   losses: [steps] -> []"""
+    count, size = shape
+    rows = jnp.full(count, float(size)).at[-1].set(float(n - (count - 1) * size))
+    return jnp.sum(losses * rows) / n
+
+
+def steps(
+    task: Task,
+    carry: Carry,
+    rows: Rows,
+    order: jax.Array,
+    weights: jax.Array | None,
+    key: jax.Array,
+    epochs: jax.Array,
+    per_epoch: int,
+) -> tuple[Carry, jax.Array]:
+    """Gradient steps over the batches `order` names.   order: [steps, batch] -> losses [steps]"""
+    experiment = task.experiment
+    optimizer, schedule = experiment.optimizer, experiment.schedule
+    packs, like = _packs(optimizer, carry.params), carry.params
+    opened = (lambda p: unpack(p[""], like)) if packs else (lambda p: p)
+    closed = (lambda p: {"": pack(p)}) if packs else (lambda p: p)
+    drawn = named_key(key, "layers")
+
+    def objective(params: Arrays, state: Arrays, batch: jax.Array, weight: Any, step: jax.Array) -> Any:
+        out, state = run_net(
+            task,
+            params,
+            state,
+            rows.x[batch],
+            train=True,
+            key=jax.random.fold_in(drawn, step),
+            mask=weight,
+        )
+        return total_loss(task, out, tuple(y[batch] for y in rows.y), weight), state
+
+    def one(loop: Any, at: Any) -> Any:
+        params, state, memory, step, broken = loop
+        batch, weight = at
+        gradient_of = jax.value_and_grad(objective, has_aux=True)
+        (loss, new_state), gradient = gradient_of(opened(params), state, batch, weight, step)
+        gradient = closed(gradient)
+        active = (broken < 0) & ~carry.done
+        ok = active & jnp.isfinite(loss) & all_finite(gradient)
+        if experiment.clip is not None:
+            gradient = experiment.clip(gradient)
+        rate = optimizer.learning_rate * schedule.factor(carry.epoch, step, per_epoch, epochs)
+        updates, new_memory = optimizer.update(gradient, memory, params, rate)
+        new = (jax.tree.map(jnp.add, params, updates), new_state, new_memory)
+        kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, (params, state, memory))
+        broken = jnp.where(active & ~ok, step, broken)
+        return (*kept, step + ok.astype(jnp.int32), broken), loss
+
+    loop = (closed(carry.params), carry.state, carry.optimizer, carry.step, carry.broken_at)
+    (params, state, memory, step, broken), losses = lax.scan(one, loop, (order, weights))
+    carry = carry._replace(
+        params=opened(params), state=state, optimizer=memory, step=step, broken_at=broken
+    )
+    return carry, losses
+
+
+def finish(
+    task: Task,
+    carry: Carry,
+    loss: jax.Array,
+    scores: tuple[jax.Array, tuple[jax.Array, ...]],
+    per_epoch: int,
+    epochs: jax.Array,
+) -> tuple[Carry, Report]:
+    """After an epoch's steps: count it, keep the best weights, decide whether to stop."""
+    experiment = task.experiment
+    valid_loss, metrics = scores
+    stopping = experiment.early_stopping
+    active = (carry.broken_at < 0) & ~carry.done
+    score = monitored(task, loss, valid_loss, metrics)
+    min_delta = stopping.min_delta if stopping else 0.0
+    improved = active & ((score < carry.best_score - min_delta) | (carry.best_epoch == 0))
+    number = carry.epoch + active.astype(jnp.int32)
+    waited = jnp.where(improved, 0, carry.waited + active.astype(jnp.int32))
+    keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(improved, a, b), new, old)  # noqa: E731
+    rate = experiment.optimizer.learning_rate * experiment.schedule.factor(
+        carry.epoch, carry.step - 1, per_epoch, epochs
+    )
+    carry = carry._replace(
+        epoch=number,
+        best_params=keep(carry.params, carry.best_params),
+        best_state=keep(carry.state, carry.best_state),
+        best_score=jnp.where(improved, score, carry.best_score),
+        best_epoch=jnp.where(improved, number, carry.best_epoch),
+        waited=waited,
+        done=carry.done | (waited >= stopping.patience) if stopping else carry.done,
+    )
+    return carry, Report(loss, jnp.float32(rate), valid_loss, metrics, improved)
+
+
+def monitored(task: Task, loss: jax.Array, valid_loss: jax.Array, metrics: tuple[jax.Array, ...]) -> jax.Array:
+    """The number that early stopping watches, turned so that smaller is better."""
+    stopping = task.experiment.early_stopping
+    name = stopping.monitor if stopping else "valid_loss"
+    for aim_metric, value in zip(metric_names(task), metrics, strict=True):
+        if aim_metric[0] == name:
+            return -value if aim_metric[1].greater_is_better else value
+    return loss if name == "loss" else jnp.where(jnp.isnan(valid_loss), loss, valid_loss)
+
+
+def metric_names(task: Task) -> list[tuple[str, Metric, int]]:
+    """Every metric of every target it fits: (its name in tables, the metric, the target's number)."""
+    found = []
+    for i, aim in enumerate(task.aims):
+        kind = "number" if aim.kind == "number" else "classes"
+        for metric in task.metrics:
+            if metric.kind == kind:
+                name = metric.name if len(task.aims) == 1 else f"{aim.name}.{metric.name}"
+                found.append((name, metric, i))
+    return found
+
+
+# -- the net
+
+
+def run_net(
+    task: Task,
+    params: Arrays,
+    state: Arrays,
+    x: jax.Array,
+    train: bool = False,
+    key: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    seen: tuple[dict[str, Any], dict[str, Any]] | None = None,
+) -> tuple[jax.Array, Arrays]:
+    """The net's output in float32 for a batch of encoded rows.   x: [batch, ...] -> [batch, outputs]
+
+    A net of several members puts out [batch, members, outputs]. `seen` collects every layer's output by path: the input layer's first, the net's second.
+    """
+    net, inputs = task.experiment.net, task.inputs
+    if task.experiment.precision == "bfloat16":
+        params = jax.tree.map(_half, params)
+    run = Run(params, dict(state), train, key, mask)
+    if inputs is not None:
+        run.seen = seen and seen[0]
+        x = bind(inputs, run, "input")(x)
+    run.seen = seen and seen[1]
+    if task.experiment.precision == "bfloat16":
+        x = _half(x)
+    out = bind(net, run)(x)
+    out = out.astype(jnp.float32)
+    return (out[:, None] if out.ndim == 1 else out), run.state
+
+
+def outputs(task: Task, params: Arrays, state: Arrays, x: jax.Array) -> jax.Array:
+    """The net's outputs in evaluation mode, its members' put together.   x: [batch, ...] -> [batch, outputs]"""
+    out, _ = run_net(task, params, state, x)
+    return out if out.ndim == 2 else together(task, out)
+
+
+def together(task: Task, out: jax.Array) -> jax.Array:
+    """Outputs that stand for the members' mean prediction.   out: [batch, members, outputs] -> [batch, outputs]
+
+    Numbers are averaged; for classes the logits are those of the mean of the members' probabilities.
+    """
+    found = []
+    for aim, part in zip(task.aims, split_outputs(task, out), strict=True):
+        if aim.kind == "number":
+            found.append(part.mean(1))
+        elif aim.width == 1:
+            log_p, log_q = (jax.nn.logsumexp(jax.nn.log_sigmoid(z), axis=1) for z in (part, -part))
+            found.append(log_p - log_q)
+        else:
+            found.append(jax.nn.logsumexp(jax.nn.log_softmax(part), axis=1))
+    return jnp.concatenate(found, axis=-1)
+
+
+def forward(task: Task, params: Arrays, state: Arrays, x: jax.Array) -> jax.Array:
+    """The net's outputs in evaluation mode, block by block.   x: [n, ...] -> [n, outputs]"""
+    n = x.shape[0]
+    if n <= EVALUATION_ROWS:
+        return outputs(task, params, state, x)
+    blocks = math.ceil(n / EVALUATION_ROWS)
+    padded = jnp.pad(x, [(0, blocks * EVALUATION_ROWS - n)] + [(0, 0)] * (x.ndim - 1))
+    out = lax.map(
+        lambda block: outputs(task, params, state, block),
+        padded.reshape(blocks, EVALUATION_ROWS, *x.shape[1:]),
+    )
+    return out.reshape(blocks * EVALUATION_ROWS, -1)[:n]
+
+
+def _look_and_draw(task: Task, key: jax.Array, x: Any) -> tuple[Arrays, Arrays]:
+    """The weights of the input layer (named input.*) and of the net."""
+    params: Arrays = {}
+    state: Arrays = {}
+    h = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    if task.inputs is not None:
+        inner_params, inner_state = task.inputs.init(named_key(key, "input"), h)
+        h = jax.eval_shape(lambda p, s, a: task.inputs.apply(p, s, a)[0], inner_params, inner_state, h)  # type: ignore[union-attr]
+        params |= {f"input.{name}": a for name, a in inner_params.items()}
+        state |= {f"input.{name}": a for name, a in inner_state.items()}
+    net_params, net_state = task.experiment.net.init(key, h)
+    return params | net_params, state | net_state
+
+
+# -- loss and scores
+
+
+def total_loss(task: Task, out: jax.Array, y: tuple[jax.Array, ...], weight: jax.Array | None) -> jax.Array:
+    """The sum of the targets' losses, each a weighted mean over the batch.   out: [batch, outputs] -> []
+
+    Members, [batch, members, outputs], each have their own loss; the mean over them is taken.
+    """
+    if out.ndim == 3:
+        return jax.vmap(lambda o: total_loss(task, o, y, weight), in_axes=1)(out).mean()
+    total = jnp.float32(0)
+    for loss, part, target in zip(task.losses, split_outputs(task, out), y, strict=True):
+        w = weight
+        if task.class_weights is not None:
+            each = jnp.asarray(task.class_weights, jnp.float32)[target]
+            w = each if weight is None else each * weight
+        total = total + loss(part, target, w)
+    return total
+
+
+def split_outputs(task: Task, out: jax.Array) -> list[jax.Array]:
+    """The outputs that belong to each target, in order."""
+    if len(task.aims) == 1:
+        return [out]
+    ends = [sum(a.width for a in task.aims[: i + 1]) for i in range(len(task.aims))]
+    return [out[..., end - aim.width : end] for aim, end in zip(task.aims, ends, strict=True)]
+
+
+def predictions(task: Task, out: jax.Array) -> tuple[jax.Array, ...]:
+    """Probabilities [n, classes], or numbers [n] in the target's own units, for each target."""
+    found = []
+    for aim, part in zip(task.aims, split_outputs(task, out), strict=True):
+        if aim.kind == "number":
+            found.append(part[:, 0] * aim.scale + aim.mean)
+        elif part.shape[1] == 1:
+            p = jax.nn.sigmoid(part[:, 0])
+            found.append(jnp.stack([1 - p, p], axis=1))
+        else:
+            found.append(jax.nn.softmax(part, axis=1))
+    return tuple(found)
+
+
+def scores(task: Task, out: jax.Array, y: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Loss and metrics of outputs.   out: [n, outputs], y: [n] a target -> ([], (metric, ...))"""
+    loss = total_loss(task, out, y, None)
+    found = predictions(task, out)
+    weight = jnp.ones(out.shape[0], jnp.float32)
+    own = [t * aim.scale + aim.mean if aim.kind == "number" else t for t, aim in zip(y, task.aims, strict=True)]
+    return loss, tuple(metric(found[i], own[i], weight) for _, metric, i in metric_names(task))
+
+
+def evaluate(task: Task, params: Arrays, state: Arrays, rows: Rows) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Loss and metrics on rows, in evaluation mode."""
+    return scores(task, forward(task, params, state, rows.x), rows.y)
+
+
+def no_scores(task: Task) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """What stands in a report where there are no rows to validate on."""
+    nan = jnp.float32(jnp.nan)
+    shapes = jax.eval_shape(
+        lambda out, y: scores(task, out, y)[1],
+        jax.ShapeDtypeStruct((1, sum(a.width for a in task.aims)), jnp.float32),
+        tuple(jax.ShapeDtypeStruct((1,), jnp.float32 if a.kind == "number" else jnp.int32) for a in task.aims),
+    )
+    return nan, tuple(jnp.full(s.shape, jnp.nan) for s in shapes)
+
+
+# -- many arrays as one vector: an elementwise optimiser then is a few kernels a step, not a few an array
+
+
+def pack(params: Arrays) -> jax.Array:
+    """All weights in one vector, by name: a dict that has crossed jit is sorted, a fresh one is not."""
+    return jnp.concatenate([params[name].reshape(-1) for name in sorted(params)])
+
+
+def unpack(vector: jax.Array, like: Arrays) -> Arrays:
+    """The opposite of pack."""
+    arrays, at = {}, 0
+    for name in sorted(like):
+        a = like[name]
+        arrays[name] = vector[at : at + a.size].reshape(a.shape)
+        at += a.size
+    return arrays
+
+
+def _packs(optimizer: Any, params: Arrays) -> bool:
+    return optimizer.elementwise and bool(params) and all(a.dtype == jnp.float32 for a in params.values())
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """True if no number in the tree is nan or infinite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(tree)]))
+
+
+def _half(a: jax.Array) -> jax.Array:
+    return a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+
+# -- when a number is not finite
+
+
+def first_not_finite(
+    task: Task, carry: Carry, x: jax.Array, y: tuple[jax.Array, ...], weight: Any, key: jax.Array
+) -> str:
+    """Words for the first layer whose output, or else gradient, is not finite on this batch.
+
+    Run layer by layer, not compiled, with the weights as they were before the broken step.
+    """
+    drawn = jax.random.fold_in(named_key(key, "layers"), carry.broken_at)
+    if jnp.issubdtype(x.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(x))):
+        return "the input holds a number that is not finite"
+    seen: dict[str, Any] = {}
+    inner: dict[str, Any] = {}
+    params = carry.params
+    out, _ = run_net(task, params, carry.state, x, True, drawn, weight, seen=(inner, seen))
+    for path, value in [*inner.items(), *seen.items()]:
+        if not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(value)):
+            large = max((float(jnp.max(jnp.abs(a))) for a in params.values() if a.size), default=0.0)
+            return f"the output of layer '{path or 'net'}' is not finite (the largest weight is {large:.3g})"
+    loss = total_loss(task, out, y, weight)
+    if not bool(jnp.isfinite(loss)):
+        return f"the loss is {float(loss)} although every layer's output is finite"
+
+    def objective(params: Arrays) -> jax.Array:
+        return total_loss(task, run_net(task, params, carry.state, x, True, drawn, weight)[0], y, weight)
+
+    gradients = jax.grad(objective)(params)
+    names = [*_declared_order(task, params, x)]
+    for name in reversed(names):  # gradients come from the last layer to the first
+        if not bool(jnp.all(jnp.isfinite(gradients[name]))):
+            return f"the gradient of '{name}' is not finite"
+    return "the loss was not finite in the compiled step, and is finite when run layer by layer"
+
+
+def _declared_order(task: Task, params: Arrays, x: jax.Array) -> list[str]:
+    """The weights' names in the order in which the net calls for them."""
+    names: list[str] = []
+
+    def look() -> None:  # a dict that leaves eval_shape comes back sorted
+        names.extend(_look_and_draw(task, jax.random.key(0), x)[0])
+
+    jax.eval_shape(look)
+    return [name for name in names if name in params]

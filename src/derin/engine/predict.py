@@ -1,0 +1,80 @@
+"""Prediction: encoded rows through the compiled net, a few programs for any number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from derin.engine import epoch as engine
+from derin.engine.epoch import Task
+from derin.engine.programs import program, use_disk_cache
+
+SIZES = (1, 16, 256, 4096)  # rows of the compiled programs; other numbers are filled up to the next one
+
+
+def padded_size(n: int) -> int:
+    """The size of the program that n rows go through."""
+    return next((size for size in SIZES if n <= size), SIZES[-1])
+
+
+def blocks(task: Task, params: Any, state: Any, x: Any) -> Iterator[jax.Array]:
+    """The net's outputs for encoded rows, block by block; the next block is queued while one computes.
+
+    x: [n, ...] -> [rows, outputs] for each block
+    """
+    yield from _blocks(engine.outputs, task.structure_only(), params, state, x)
+
+
+def predicted_blocks(task: Task, params: Any, state: Any, x: Any) -> Iterator[tuple[np.ndarray, ...]]:
+    """Probabilities or numbers for encoded rows, block by block: a tuple with one array a target."""
+    ahead: list[Any] = []
+    for found in _blocks(_predictions, task.structure_only(), params, state, x):
+        ahead.append(found)
+        if len(ahead) > 2:
+            yield tuple(np.asarray(a) for a in ahead.pop(0))
+    for found in ahead:
+        yield tuple(np.asarray(a) for a in found)
+
+
+def _blocks(function: Callable, task: Task, params: Any, state: Any, x: Any) -> Iterator[Any]:
+    for begin in range(0, len(x), SIZES[-1]):
+        rows = np.asarray(x[begin : begin + SIZES[-1]])
+        n, size = len(rows), padded_size(len(rows))
+        if n < size:
+            rows = np.concatenate([rows, np.zeros((size - n, *rows.shape[1:]), rows.dtype)])
+        args = (task, params, state, rows)
+        found = program(function, *args)(*args)
+        yield jax.tree.map(lambda a: a[:n], found) if n < size else found  # noqa: B023
+
+
+def _predictions(task: Task, params: Any, state: Any, x: jax.Array) -> tuple[jax.Array, ...]:
+    return engine.predictions(task, engine.outputs(task, params, state, x))
+
+
+def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any]:
+    """A function from encoded rows to probabilities or numbers, for calls that must be quick.
+
+    x: [n, ...] -> [n, classes] or [n]; with several targets a tuple of them
+    """
+    use_disk_cache()
+    compiled = jax.jit(lambda params, state, x: _predictions(task, params, state, x))
+    params, state = jax.tree.map(jnp.asarray, (params, state))
+
+    def predict(x: np.ndarray) -> Any:
+        n = x.shape[0]
+        size = padded_size(n)
+        if n > size:
+            parts = [predict(x[i : i + size]) for i in range(0, n, size)]
+            return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+        if n < size:
+            x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), x.dtype)])
+        found = compiled(params, state, x)
+        if len(found) == 1:
+            return np.asarray(found[0])[:n]
+        return tuple(np.asarray(a)[:n] for a in found)
+
+    return predict

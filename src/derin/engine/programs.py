@@ -1,0 +1,59 @@
+"""Compiled programs, kept by structure and shape: in memory here, on disk by JAX's persistent cache."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_programs: dict[Any, Callable] = {}
+seconds = {"tracing": 0.0, "compiling": 0.0}  # spent since import: what a user waits for before the first step
+
+
+def program(function: Callable, *args: Any, static: tuple = (), donate: tuple[int, ...] = ()) -> Callable:
+    """The compiled program of `function(*static, *args)`, for arguments like these.
+
+    The same function, static values, tree structures, shapes and dtypes give the same program back.
+    """
+    leaves, tree = jax.tree.flatten(args)
+    key = (function, static, tree, tuple(map(_kind, leaves)), donate)
+    if key not in _programs:
+        use_disk_cache()
+        begin = time.perf_counter()
+        jitted = jax.jit(lambda *a: function(*static, *a), donate_argnums=donate)
+        lowered = jitted.lower(*args)
+        middle = time.perf_counter()
+        _programs[key] = lowered.compile()
+        seconds["tracing"] += middle - begin
+        seconds["compiling"] += time.perf_counter() - middle
+    return _programs[key]
+
+
+def _kind(leaf: Any) -> Any:
+    if isinstance(leaf, (bool, int, float)):
+        return type(leaf)  # weakly typed: it does not promote bfloat16 to float32
+    return (leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False))
+
+
+def use_disk_cache() -> None:
+    """Turn JAX's persistent compilation cache on, unless the user has set one, or DERIN_CACHE is "off"."""
+    wanted = os.environ.get("DERIN_CACHE", "")
+    if wanted == "off" or jax.config.jax_compilation_cache_dir is not None:
+        return
+    jax.config.update("jax_compilation_cache_dir", wanted or str(_cache_folder() / "derin" / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _cache_folder() -> Path:
+    """Where the operating system wants caches."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))

@@ -1,0 +1,256 @@
+"""Run: a trained (or half-trained) net with its experiment, its data's schema and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from derin.engine import epoch as engine
+from derin.engine.epoch import Carry, Task
+from derin.engine.experiment import Experiment
+from derin.engine.folder import RunFolder
+from derin.engine.predict import blocks, predicted_blocks, predictor
+from derin.engine.programs import program
+from derin.errors import DataError, RunError
+
+
+class Run:
+    """What training leaves: `evaluate`, `predict`, `predict_proba`, `history`, `params`, `resume`, `export`.
+
+    With early stopping `params` are the weights of the best epoch, without it those of the last; the other
+    ones are in `carry`. `path` is the run's folder, or None for a run in memory.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        schema: Any,
+        task: Task,
+        carry: Carry,
+        history: list[dict[str, Any]],
+        folder: RunFolder | None = None,
+        data: Any = None,
+        about_data: dict[str, Any] | None = None,
+        stopped: str = "",
+    ) -> None:
+        self.experiment, self.schema, self.task, self.carry = experiment, schema, task, carry
+        self.history, self.folder, self.data, self.stopped = history, folder, data, stopped
+        self.about_data = about_data or {}
+        self._quick: Any = None
+
+    @property
+    def path(self) -> Path | None:
+        return self.folder.path if self.folder else None
+
+    @property
+    def params(self) -> dict[str, jax.Array]:
+        """The weights that predict, by name, in torch's layouts."""
+        return self.carry.best_params if self._uses_best() else self.carry.params
+
+    @property
+    def state(self) -> dict[str, jax.Array]:
+        """Running statistics that go with `params`."""
+        return self.carry.best_state if self._uses_best() else self.carry.state
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the best monitored value, counted from 1; 0 before the first."""
+        return int(self.carry.best_epoch)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.about_data["fingerprint"] if self.about_data else self.data.fingerprint
+
+    def _uses_best(self) -> bool:
+        return self.experiment.early_stopping is not None and self.best_epoch > 0
+
+    # -- judging
+    def evaluate(self, source: Any = "test", **reading: Any) -> dict[str, Any]:
+        """Loss and metrics on a part of the run's data ("test", "valid", "train"), or on another labelled source.
+
+        Raises DataError if the source lacks a column or the target.
+        """
+        if isinstance(source, str) and source in ("train", "valid", "test"):
+            part = self._part(source)
+            pieces = [(part.x, part.y if isinstance(part.y, tuple) else (part.y,))]
+        else:
+            pieces = [
+                (b.x, b.y if isinstance(b.y, tuple) else (b.y,))
+                for b in self.schema.batches(source, labelled=True, **reading)
+            ]
+        pieces = [(x, y) for x, y in pieces if len(x)]
+        if not pieces:
+            raise DataError(f"there are no rows to evaluate in {source!r}.")
+        found = [b for x, _ in pieces for b in blocks(self.task, self.params, self.state, x)]
+        ys = tuple(jnp.asarray(np.concatenate(t)) for t in zip(*(y for _, y in pieces), strict=True))
+        args = (self.task.structure_only(), jnp.concatenate(found), ys)
+        loss, metrics = program(engine.scores, *args)(*args)
+        names = [name for name, _, _ in engine.metric_names(self.task)]
+        rows = {"rows": sum(len(x) for x, _ in pieces), "loss": plain(loss)}
+        return rows | {n: plain(m) for n, m in zip(names, metrics, strict=True)}
+
+    def _part(self, name: str) -> Any:
+        if self.data is None:
+            self.data = self.reload_data()
+        return self.data.parts[name]
+
+    # -- predicting
+    def predict_proba(self, source: Any, **reading: Any) -> Any:
+        """Probabilities of the classes, in the order of `schema.targets[0].labels`; numbers where those are predicted.
+
+        source: rows like those of training: a path, a frame, an array.   -> [n, classes], or [n];
+        with several targets a tuple of them
+        """
+        parts = [found for _, found in self._predicted(source, **reading)]
+        if not parts:
+            raise DataError(f"there are no rows to predict in {source!r}.")
+        whole = tuple(np.concatenate(a) for a in zip(*parts, strict=True))
+        return whole[0] if len(whole) == 1 else whole
+
+    def predict(self, source: Any, **reading: Any) -> Any:
+        """Class labels, or numbers in the target's own units.   source: as in predict_proba -> [n]"""
+        found = self.predict_proba(source, **reading)
+        return self.decided(found[0] if isinstance(found, tuple) and len(found) == 1 else found)
+
+    def decided(self, found: Any) -> Any:
+        """Labels for probabilities; numbers as they are."""
+        parts = found if isinstance(found, tuple) else (found,)
+        out = tuple(
+            p if t.kind == "number" else np.asarray(t.labels)[p.argmax(1)]
+            for t, p in zip(self.schema.targets, parts, strict=True)
+        )
+        return out[0] if len(out) == 1 else out
+
+    def _predicted(self, source: Any, **reading: Any) -> Iterator[tuple[Any, tuple[np.ndarray, ...]]]:
+        for batch in self.schema.batches(source, **reading):
+            for found in predicted_blocks(self.task, self.params, self.state, batch.x):
+                yield batch, found
+
+    def predictor(self) -> Any:
+        """A quick function from encoded rows to probabilities or numbers, for one row at a time.
+
+        x: [n, ...], as in `schema.encode(rows)` -> [n, classes] or [n]
+        """
+        if self._quick is None:
+            self._quick = predictor(self.task, self.params, self.state)
+        return self._quick
+
+    # -- going on, and away
+    def resume(self, data: Any = None, **options: Any) -> Run:
+        """Train on to the end, or to `epochs=`; see derin.engine.training.resume."""
+        from derin.engine.training import resume
+
+        return resume(self, data, **options)
+
+    def reload_data(self) -> Any:
+        """The data this run was trained on, read again from where they came."""
+        from derin.data import load
+
+        if self.data is not None:
+            return self.data
+        source = self.about_data.get("source")
+        if source is None:
+            raise RunError("this run was trained on arrays in memory: pass them, run.resume(data) or run.evaluate(data).")
+        data = load(source, **self.about_data["options"])
+        if data.fingerprint != self.fingerprint:
+            raise RunError(
+                f"{source} is not what this run was trained on: its fingerprint is {data.fingerprint[:12]}, the run's "
+                f"is {self.fingerprint[:12]}. Bring the data back as they were, or start a new run."
+            )
+        return data
+
+    def export(self, file: str | Path) -> Path:
+        """Write params and state as safetensors, named and laid out as torch's state_dict."""
+        from safetensors.numpy import save
+
+        from derin.engine.checkpoint import replace_file
+
+        file = Path(file)
+        arrays = {k: np.ascontiguousarray(v) for k, v in {**self.params, **self.state}.items()}
+        replace_file(file, save(arrays, metadata={"format": "pt", "experiment": _json(self.experiment)}))
+        return file
+
+    def save(self, out: str | Path) -> Path:
+        """Write a run that was kept in memory to a folder."""
+        from derin.engine.training import counts_of
+
+        if self.data is None:
+            raise RunError("only a run with its data at hand can be saved; this one was loaded: copy its folder.")
+        folder = RunFolder.create(Path(out), self.experiment, self.data, counts_of(self.data))
+        for line in self.history:
+            folder.append(line)
+        folder.save(len(self.history), self.carry, self.stopped or "finished")
+        self.folder = folder
+        return folder.path
+
+    def __repr__(self) -> str:
+        last = self.history[-1] if self.history else {}
+        numbers = ", ".join(f"{k} {v:.4g}" for k, v in last.items() if isinstance(v, float))
+        size = sum(a.size for a in self.params.values())
+        where = f" at {self.path}" if self.path else ""
+        return (
+            f"Run{where}: {size:,} weights, {len(self.history)} of {self.experiment.epochs} epochs"
+            f"{f' ({self.stopped})' if self.stopped else ''}: {numbers}"
+        )
+
+
+def load(path: str | Path) -> Run:
+    """The run in a folder. Raises RunError for what is missing, damaged or of a newer version."""
+    from derin.engine.training import first_carry
+    from derin.engine.task import task_of
+
+    folder = RunFolder.open(Path(path))
+    experiment = folder.experiment()
+    about = folder.about_data()
+    dtype, shape = about["input"]
+    x = jax.ShapeDtypeStruct((1, *shape), np.dtype(dtype))
+    counts = tuple(about["class_counts"]) if about["class_counts"] else None
+    task = task_of(experiment, about["schema"], x, counts)
+    like = jax.eval_shape(lambda: engine.start(task, jax.random.key(0), x))
+    carry, manifest = folder.load_carry(like)
+    if carry is None:
+        carry = first_carry(task, experiment.seed, x)
+    history = folder.history(int(carry.epoch))
+    _warn_if_elsewhere(manifest)
+    return Run(
+        experiment,
+        about["schema"],
+        task,
+        carry,
+        history,
+        folder,
+        about_data=about,
+        stopped=manifest.get("status", "not started"),
+    )
+
+
+def plain(value: Any) -> Any:
+    """A float32 as the shortest float that is the same float32; an array as lists of them."""
+    array = np.asarray(value)
+    if array.ndim:
+        return [plain(v) for v in array]
+    return float(str(array[()])) if array.dtype == np.float32 else array.item()
+
+
+def _warn_if_elsewhere(manifest: dict[str, Any]) -> None:
+    import warnings
+
+    from derin.engine.checkpoint import here
+
+    then, now = manifest.get("here", {}), here()
+    changed = [f"{k} was {v}, is {now[k]}" for k, v in then.items() if now.get(k) != v]
+    if changed:
+        warnings.warn(
+            "this run was made elsewhere: " + "; ".join(changed) + ". Resumed, its last bits may differ.", stacklevel=3
+        )
+
+
+def _json(experiment: Experiment) -> str:
+    from derin import spec
+
+    return spec.to_json(experiment, None)

@@ -1,0 +1,166 @@
+"""From an experiment and a data set's schema to what is compiled, with every mismatch named first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from derin.engine.epoch import Aim, Task, _look_and_draw, metric_names, run_net
+from derin.engine.experiment import Experiment
+from derin.engine.metrics import metric
+from derin.errors import DataError, ModelError, SpecError
+from derin.nn import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
+
+DEFAULT_METRICS = {"classes": ("accuracy",), "number": ("rmse", "r2")}
+
+
+def task_of(experiment: Experiment, schema: Any, x: Any, class_counts: tuple[int, ...] | None) -> Task:
+    """The task for inputs shaped like x.
+
+    Raises ModelError if the net's output does not fit the targets, SpecError for a metric, loss or class
+    weights that do not.
+    """
+    layer = schema.input_layer()
+    targets = schema.targets
+    kinds = {_kind(t) for t in targets}
+    names = experiment.metrics or tuple(n for kind in sorted(kinds) for n in DEFAULT_METRICS[kind])
+    task = Task(
+        experiment=experiment,
+        inputs=layer,
+        aims=tuple(_aim(t, t.width) for t in targets),
+        losses=tuple(MSELoss() for _ in targets),
+        metrics=tuple(metric(name) for name in names),
+    )
+    for found in task.metrics:
+        if found.kind not in kinds:
+            what = "a number" if "number" in kinds else "classes"
+            raise SpecError(f"the metric {found.name!r} is for {found.kind}, and the target is {what}.")
+    width = _output_width(task, x)
+    widths = [t.width for t in targets]
+    if sum(widths) != width:
+        if len(targets) == 1 and targets[0].kind == "binary" and width == 2:
+            widths = [2]
+        else:
+            raise ModelError(_does_not_fit(targets, width, sum(widths)))
+    task = task.replace(
+        aims=tuple(_aim(t, w) for t, w in zip(targets, widths, strict=True)),
+        losses=_losses(experiment, targets, widths),
+        class_weights=_class_weights(experiment, targets, class_counts),
+    )
+    _check_losses(task, targets)
+    _check_monitor(task)
+    return task
+
+
+def _kind(target: Any) -> str:
+    return "number" if target.kind == "number" else "classes"
+
+
+def _aim(target: Any, width: int) -> Aim:
+    if target.kind == "number":
+        return Aim(target.name, "number", width, mean=target.mean, scale=target.scale)
+    return Aim(target.name, target.kind, width, classes=len(target.labels))
+
+
+def _output_width(task: Task, x: Any) -> int:
+    shape = jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)
+
+    def look(x: jax.Array) -> jax.Array:
+        params, state = _look_and_draw(task, jax.random.key(0), x)
+        return run_net(task, params, state, x)[0]
+
+    out = jax.eval_shape(look, shape)
+    if out.ndim not in (2, 3) or out.shape[0] != 2:
+        raise ModelError(
+            f"the net turns rows of shape {tuple(x.shape[1:])} into {('batch', *out.shape[1:])}; "
+            "it must put out one row of numbers for each: [batch, outputs]. Is a Flatten() missing?"
+        )
+    return out.shape[-1]
+
+
+def _does_not_fit(targets: tuple[Any, ...], width: int, wanted: int) -> str:
+    if len(targets) == 1:
+        t = targets[0]
+        what = "is a number" if t.kind == "number" else f"has {len(t.labels)} classes"
+        more = " (or Linear(2))" if t.kind == "binary" else ""
+        return (
+            f"the net puts out {width} numbers a row, and the target {t.name!r} {what}: "
+            f"end the net with Linear({wanted}){more}."
+        )
+    parts = ", ".join(f"{t.name!r} {t.width}" for t in targets)
+    return f"the net puts out {width} numbers a row, and the targets need {wanted} ({parts}): end it with Linear({wanted})."
+
+
+def _losses(experiment: Experiment, targets: tuple[Any, ...], widths: list[int]) -> tuple[Loss, ...]:
+    given = experiment.loss
+    if given is None:
+        return tuple(_default_loss(t, w) for t, w in zip(targets, widths, strict=True))
+    losses = given if isinstance(given, tuple) else (given,) * len(targets)
+    if len(losses) != len(targets):
+        names = ", ".join(repr(t.name) for t in targets)
+        raise SpecError(f"{len(losses)} losses came for {len(targets)} targets ({names}): give one for each.")
+    return losses
+
+
+def _default_loss(target: Any, width: int) -> Loss:
+    if target.kind == "number":
+        return MSELoss()
+    return BCEWithLogitsLoss() if width == 1 else CrossEntropyLoss()
+
+
+def _check_losses(task: Task, targets: tuple[Any, ...]) -> None:
+    for loss, aim, target in zip(task.losses, task.aims, targets, strict=True):
+        number = target.kind == "number"
+        wrong = (
+            (number and isinstance(loss, (BCEWithLogitsLoss, CrossEntropyLoss)))
+            or (isinstance(loss, CrossEntropyLoss) and aim.width == 1)
+            or (isinstance(loss, BCEWithLogitsLoss) and aim.width != 1)
+        )
+        if wrong:
+            what = "a number" if number else f"{aim.classes} classes"
+            raise SpecError(
+                f"{type(loss).__name__} does not fit the target {target.name!r} ({what}, {aim.width} output"
+                f"{'s' if aim.width > 1 else ''} of the net); {type(_default_loss(target, aim.width)).__name__} does."
+            )
+
+
+def _class_weights(
+    experiment: Experiment, targets: tuple[Any, ...], counts: tuple[int, ...] | None
+) -> tuple[Any, ...] | None:
+    given = experiment.class_weights
+    if given is None:
+        return None
+    if len(targets) != 1 or targets[0].kind == "number":
+        raise SpecError("class_weights need one target, and it must have classes.")
+    labels = targets[0].labels
+    if given == "balanced":
+        if counts is None:
+            raise DataError("balanced class weights need the number of training rows of each class.")
+        n = sum(counts)
+        return tuple(n / (len(counts) * c) if c else 0.0 for c in counts)
+    if len(given) != len(labels):
+        raise SpecError(
+            f"class_weights has {len(given)} numbers, and {targets[0].name!r} has {len(labels)} classes: {labels}."
+        )
+    return tuple(given)
+
+
+def _check_monitor(task: Task) -> None:
+    stopping = task.experiment.early_stopping
+    known = ["loss", "valid_loss", *(name for name, _, _ in metric_names(task))]
+    if stopping and stopping.monitor not in known:
+        raise SpecError(f"early stopping cannot monitor {stopping.monitor!r}; this run has {', '.join(known)}.")
+
+
+def class_counts(y: np.ndarray, classes: int) -> tuple[int, ...]:
+    """How many rows each class has."""
+    return tuple(int(c) for c in np.bincount(np.asarray(y), minlength=classes))
+
+
+def as_arrays(part: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """A part's x and its targets, on the device."""
+    ys = part.y if isinstance(part.y, tuple) else (part.y,)
+    return jnp.asarray(part.x), tuple(jnp.asarray(y) for y in ys)

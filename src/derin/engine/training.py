@@ -1,0 +1,319 @@
+"""The loop around the compiled epoch: data to the device, epochs, reports, checkpoints, Ctrl-C.
+
+Everything leaves the program as arrays at epoch ends; files, screens and callbacks are fed from those, here.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from derin.engine import epoch as engine
+from derin.engine.epoch import Carry, Report, Rows, Task
+from derin.engine.experiment import Experiment, experiment_of
+from derin.engine.folder import RunFolder
+from derin.engine.programs import program, seconds
+from derin.engine.progress import Progress
+from derin.engine.run import Run, plain
+from derin.engine.task import as_arrays, class_counts, task_of
+from derin.errors import DataError, RunError, TrainingFailed
+
+CHUNK_BYTES = 64 * 2**20  # of encoded rows a chunk, when data stream from disk
+SAVE_EVERY = 2.0  # seconds between checkpoints; when they fall changes no bit of the result
+
+Callback = Callable[["EpochReport"], Any]
+
+
+class EpochReport(NamedTuple):
+    """What a callback gets at the end of an epoch: plain numbers and arrays. Return "stop" to stop."""
+
+    epoch: int  # counted from 1
+    epochs: int
+    values: dict[str, Any]  # loss, valid_loss, metrics, learning_rate
+    params: dict[str, jax.Array]  # valid during the call: copy what you keep
+    state: dict[str, jax.Array]
+    path: Path | None
+
+
+def fit(net: Any, data: Any, *, out: str | Path | None = None, callbacks: Sequence[Callback] = (),
+        progress: bool = True, **fields: Any) -> Run:  # fmt: skip
+    """Train a net on data and return the Run: Experiment(net=net, **fields).fit(data).
+
+    data: a Dataset of derin.data.load, or (X, y) arrays. `out` names the run's folder; without it the run
+    stays in memory. `fields` are those of Experiment: loss, optimizer, epochs, batch_size, ...
+
+    >>> import derin, numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(200, 3)).astype("float32")
+    >>> run = derin.fit(derin.nn.Linear(1), (X, X @ [1.0, 2.0, 3.0]), epochs=60, progress=False,
+    ...                 optimizer=derin.optim.Adam(0.05))
+    >>> run.evaluate("test")["r2"] > 0.99
+    True
+    """
+    return experiment_of(net, fields).fit(data, out=out, callbacks=callbacks, progress=progress)
+
+
+def fit_experiment(
+    experiment: Experiment,
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+) -> Run:
+    """Train an experiment from the beginning."""
+    data = as_dataset(data)
+    counts = counts_of(data)
+    task = task_of(experiment, data.schema, data.train.x, counts)
+    folder = RunFolder.create(Path(out), experiment, data, counts) if out is not None else None
+    try:
+        carry = first_carry(task, experiment.seed, data.train.x)
+        return train(task, data, carry, [], folder, callbacks, Progress(progress, experiment.epochs))
+    except Exception:
+        if folder is not None:
+            folder.discard_if_empty()
+        raise
+
+
+def as_dataset(data: Any) -> Any:
+    """A Dataset, made of (X, y) where those came."""
+    from derin.data import Dataset, load
+
+    dataset = data if isinstance(data, Dataset) else load(data)
+    if len(dataset.train.x) == 0:
+        raise DataError("there are no training rows.")
+    return dataset
+
+
+def counts_of(data: Any) -> tuple[int, ...] | None:
+    """Training rows of each class, where there is one target with classes."""
+    targets = data.schema.targets
+    if len(targets) != 1 or targets[0].kind == "number":
+        return None
+    return class_counts(data.train.y, len(targets[0].labels))
+
+
+def first_carry(task: Task, seed: int, x: Any) -> Carry:
+    """Fresh weights, drawn from the experiment's seed."""
+    key = jax.random.key_data(jax.random.key(seed))
+    like = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    return program(_start, task.structure_only(), key, static=(like,))(task.structure_only(), key)
+
+
+def _start(like: Any, task: Task, key: jax.Array) -> Carry:
+    return engine.start(task, jax.random.wrap_key_data(key), like)
+
+
+def _epoch(task: Task, carry: Carry, train: Rows, valid: Rows | None, key: jax.Array, epochs: jax.Array) -> Any:
+    return engine.epoch(task, carry, train, valid, jax.random.wrap_key_data(key), epochs)
+
+
+def train(
+    task: Task,
+    data: Any,
+    carry: Carry,
+    history: list[dict[str, Any]],
+    folder: RunFolder | None,
+    callbacks: Sequence[Callback],
+    progress: Progress,
+) -> Run:
+    """Train on from `carry` until the experiment's epochs are done, or something stops it."""
+    experiment = task.experiment
+    compiled = task.structure_only()
+    run_epoch = _streamed(compiled, data) if _streams(data) else _resident(compiled, data)
+    key = jax.random.key_data(jax.random.key(experiment.seed))
+    epochs = np.int32(experiment.epochs)
+    names = [name for name, _, _ in engine.metric_names(task)]
+    done, stopped = int(carry.epoch), ""
+    saved = time.monotonic() if folder and folder.checkpoint() else -math.inf
+    run = Run(experiment, data.schema, task, carry, history, folder, data)
+    with _interrupts() as interrupted:
+        while done < experiment.epochs and not bool(carry.done) and not stopped:
+            begin, before = time.perf_counter(), sum(seconds.values())
+            carry, report = run_epoch(carry, key, epochs)
+            report = jax.device_get(report)
+            run.carry = carry
+            compile_seconds = sum(seconds.values()) - before
+            if int(carry.broken_at) >= 0:
+                progress.end()
+                raise _failure(run, task, data, carry, key, done)
+            done += 1
+            values = _values(report, names)
+            history.append({"epoch": done, "step": int(carry.step)} | values)
+            if folder:
+                folder.append(history[-1])
+            progress.epoch(done, values, int(carry.step), time.perf_counter() - begin, compile_seconds)
+            seen = EpochReport(done, experiment.epochs, values, carry.params, carry.state, folder and folder.path)
+            if any([f(seen) == "stop" for f in callbacks]):
+                stopped = "a callback stopped it"
+            if interrupted:
+                stopped = "interrupted"
+            if bool(carry.done):
+                stopped = "early stopping"
+            last = done == experiment.epochs or bool(stopped)
+            if folder and (last or time.monotonic() - saved > SAVE_EVERY):
+                folder.save(done, carry, stopped or ("finished" if last else "running"))
+                saved = time.monotonic()
+    progress.end()
+    run.stopped = stopped or "finished"
+    return run
+
+
+def _streams(data: Any) -> bool:
+    return isinstance(data.train.x, np.memmap)
+
+
+def _resident(task: Task, data: Any) -> Callable[..., Any]:
+    """Data live on the device; an epoch is one call."""
+    rows = Rows(*as_arrays(data.train))
+    valid = Rows(*as_arrays(data.valid)) if len(data.valid.x) else None
+
+    def run_epoch(carry: Carry, key: Any, epochs: Any) -> tuple[Carry, Report]:
+        args = (task, carry, rows, valid, key, epochs)
+        return program(_epoch, *args, donate=(1,))(*args)
+
+    return run_epoch
+
+
+def _streamed(task: Task, data: Any) -> Callable[..., Any]:
+    """Data are on disk; chunks of many batches go through the same steps while the next chunk is read."""
+    from derin.data.stream import chunks
+
+    n = len(data.train.x)
+    valid = data.valid if len(data.valid.x) else None
+    judged = valid if valid is not None else data.train if task.metrics else None
+    row_bytes = max(1, data.train.x.dtype.itemsize * math.prod(data.train.x.shape[1:]))
+
+    def run_epoch(carry: Carry, key: Any, epochs: Any) -> tuple[Carry, Report]:
+        args = (task, carry.epoch, key)
+        order = np.asarray(program(_order, *args, static=(n,))(*args))
+        count, size = order.shape
+        weights = engine.row_weights(n, order.shape)
+        per_chunk = max(1, CHUNK_BYTES // (row_bytes * size))
+        losses = []
+        for i, (x, y) in enumerate(chunks(data.train, order.reshape(-1), per_chunk * size)):
+            here = len(x) // size
+            rows = Rows(jnp.asarray(x), tuple(map(jnp.asarray, y if isinstance(y, tuple) else (y,))))
+            weight = None if weights is None else weights[i * per_chunk : i * per_chunk + here]
+            args = (task, carry, rows, weight, key, epochs)
+            carry, loss = program(_chunk, *args, static=(count,), donate=(1,))(*args)
+            losses.append(loss)
+        loss = engine.mean_loss(jnp.concatenate(losses), n, order.shape)
+        found = _evaluate_in_chunks(task, carry, judged) if judged is not None else engine.no_scores(task)
+        if valid is None:
+            found = (jnp.float32(jnp.nan), found[1])
+        args = (task, carry, loss, found, epochs)
+        return program(_finish, *args, static=(count,))(*args)
+
+    return run_epoch
+
+
+def _order(n: int, task: Task, number: jax.Array, key: jax.Array) -> jax.Array:
+    return engine.epoch_order(task, number, n, jax.random.wrap_key_data(key))
+
+
+def _chunk(per_epoch: int, task: Task, carry: Carry, rows: Rows, weight: Any, key: Any, epochs: Any) -> Any:
+    size = len(rows.x) if task.experiment.batch_size == "full" else min(task.experiment.batch_size, len(rows.x))
+    order = jnp.arange(len(rows.x), dtype=jnp.int32).reshape(-1, size)
+    return engine.steps(task, carry, rows, order, weight, jax.random.wrap_key_data(key), epochs, per_epoch)
+
+
+def _finish(per_epoch: int, task: Task, carry: Carry, loss: Any, found: Any, epochs: Any) -> Any:
+    return engine.finish(task, carry, loss, found, per_epoch, epochs)
+
+
+def _evaluate_in_chunks(task: Task, carry: Carry, part: Any) -> Any:
+    outputs = outputs_of(task, carry.params, carry.state, part.x)
+    args = (task, outputs, tuple(map(jnp.asarray, part.y if isinstance(part.y, tuple) else (part.y,))))
+    return program(engine.scores, *args)(*args)
+
+
+def outputs_of(task: Task, params: Any, state: Any, x: Any) -> jax.Array:
+    """The net's outputs for encoded rows, whatever their number.   x: [n, ...] -> [n, outputs]"""
+    from derin.engine.predict import blocks
+
+    return jnp.concatenate(list(blocks(task, params, state, x)))
+
+
+def _values(report: Report, names: list[str]) -> dict[str, Any]:
+    """A report as the plain numbers that history, screens and callbacks show."""
+    values: dict[str, Any] = {"loss": plain(report.loss)}
+    if not math.isnan(float(report.valid_loss)):
+        values["valid_loss"] = plain(report.valid_loss)
+    values |= {n: plain(m) for n, m in zip(names, report.metrics, strict=True)}
+    return values | {"learning_rate": plain(report.learning_rate)}
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """A list that is not empty any more after Ctrl-C; a second Ctrl-C interrupts at once."""
+    seen: list[int] = []
+
+    def first(number: int, frame: Any) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield seen  # only the main thread may install handlers
+        return
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# -- when a number is not finite
+
+
+def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_done: int) -> TrainingFailed:
+    """The error that names epoch, step, and the first layer whose output or gradient is not finite."""
+    n = len(data.train.x)
+    args = (task.structure_only(), carry.epoch, key)
+    order = np.asarray(program(_order, *args, static=(n,))(*args))
+    step = int(carry.broken_at)
+    batch = order[step % len(order)]
+    weight = engine.row_weights(n, order.shape)
+    weight = None if weight is None else weight[step % len(order)]
+    x = jnp.asarray(data.train.x[batch])
+    ys = data.train.y if isinstance(data.train.y, tuple) else (data.train.y,)
+    y = tuple(jnp.asarray(t[batch]) for t in ys)
+    where = engine.first_not_finite(task, carry, x, y, weight, jax.random.wrap_key_data(key))
+    error = TrainingFailed(
+        f"training failed in epoch {epochs_done + 1}, step {step % len(order) + 1} of {len(order)}: {where}. "
+        f"The learning rate was {float(task.experiment.optimizer.learning_rate):g}: try a smaller one, or "
+        "clip=ClipByGlobalNorm(1.0)."
+    )
+    error.run = run  # type: ignore[attr-defined]
+    return error
+
+
+def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: Sequence[Callback] = (),
+           progress: bool = True) -> Run:  # fmt: skip
+    """Train a loaded run on to the end, as if it had never stopped; the same bits on the same machine.
+
+    data: what the run was trained on; a run whose data came from a file or a name finds them itself.
+    Raises RunError if the data are not those of the run.
+    """
+    data = as_dataset(data) if data is not None else run.reload_data()
+    if run.fingerprint != data.fingerprint:
+        raise RunError(
+            f"these are not the data of the run: their fingerprint is {data.fingerprint[:12]}, the run's is "
+            f"{run.fingerprint[:12]}. Bring the data back as they were, or start a new run."
+        )
+    experiment = run.experiment if epochs is None else run.experiment.replace(epochs=epochs)
+    task = task_of(experiment, run.schema, data.train.x, counts_of(data))
+    if run.folder is not None:
+        run.folder.reopen(experiment, run.history)
+    shown = Progress(progress, experiment.epochs)
+    return train(task, data, run.carry, list(run.history), run.folder, callbacks, shown)
