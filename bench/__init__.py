@@ -1,0 +1,1 @@
+"""Benchmarks of derin beside its peers: `python -m bench` lists them."""

@@ -1,0 +1,696 @@
+"""The commands. Each returns an Answer: the object that --json prints, and the text for people."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from derin.cli.options import Flag, Text, Texts, with_data_options
+
+if TYPE_CHECKING:
+    from derin.data import Dataset
+    from derin.engine import Experiment, Run
+
+app = typer.Typer(
+    name="derin",
+    help="Train neural networks on tables, images and arrays, and predict with them.",
+    epilog="\b\nA first run:\n  derin fit digits\n  derin show runs/digits-1\nMore about a command, with examples: derin fit --help",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Answer(NamedTuple):
+    """What a command has to say."""
+
+    values: dict[str, Any]
+    text: str
+    code: int = 0
+
+
+class Stopped(Exception):
+    """Ctrl-C, where there is nothing to save."""
+
+
+def command(name: str, short: str, examples: str) -> Callable[[Callable[..., Answer]], Callable[..., int]]:
+    """Register a command: its answer goes to standard output, as JSON if `as_json` asks for it."""
+
+    def register(function: Callable[..., Answer]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def run(**values: Any) -> int:
+            _import(values.pop("modules", None) or [])
+            answer = function(**values)
+            if values.get("as_json"):
+                print(json.dumps(_jsonable(answer.values), ensure_ascii=False, allow_nan=False))
+            elif answer.text and not values.get("quiet"):
+                print(answer.text)
+            return answer.code
+
+        run.__signature__ = _with_modules(function)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
+        del run.__wrapped__  # type: ignore[attr-defined]
+        lines = "\n  ".join(["\b\nExamples:", *examples.strip().splitlines()])
+        app.command(name, epilog=lines, short_help=short)(run)
+        return run
+
+    return register
+
+
+# -- arguments and options
+
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run: runs/NAME.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Modules = Annotated[
+    Texts,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="Import this Python module (or file) first: it defines layers of yours. Repeatable.",
+        show_default=False,
+    ),
+]
+Net = Annotated[
+    Text,
+    typer.Option(
+        "--net",
+        metavar="NET",
+        help='mlp:128,64 (hidden layers), cnn, or the layers: "Sequential(Linear(64), ReLU(), Linear(3))".',
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        "--epochs",
+        metavar="N",
+        help="How often all rows are seen.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", help="Another number starts from other weights (0).", show_default=False,
+    ),
+]  # fmt: skip
+Set = Annotated[
+    Texts,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help='Any value of the experiment: optimizer.learning_rate=0.01, batch_size=32, optimizer="SGD(0.1)". '
+        "`derin new` lists them. Repeatable.",
+        show_default=False,
+    ),
+]
+
+
+def _with_modules(function: Callable[..., Answer]) -> inspect.Signature:
+    """The function's signature, and --import."""
+    own = inspect.signature(function, eval_str=True)
+    modules = inspect.Parameter("modules", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Modules)
+    given = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.parameters.values()]
+    return inspect.Signature([*given, modules])
+
+
+# -- the commands
+
+
+@command(
+    "fit",
+    "Train a network on data.",
+    """
+derin fit digits
+derin fit titanic.csv --target Survived
+derin fit houses.csv --target price --net mlp:256,128 --epochs 50
+derin fit photos/ --net cnn --image-size 64 --out runs/photos
+derin fit titanic.toml --set optimizer.learning_rate=0.003
+""",
+)
+@with_data_options
+def fit(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="What to learn from: a CSV, TSV or Parquet file, a folder of images with a sub-folder a class, an .npy, "
+            ".npz, idx or HDF5 file, a bundled set (iris, digits, wine, breast_cancer, diabetes, linnerud), or an "
+            "experiment file (.toml) of `derin new`.",
+            show_default=False,
+        ),
+    ],
+    net: Net = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    set: Set = None,
+    data: Annotated[
+        Text,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            help="With an experiment file: learn from this instead of what its [data] table names.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Text,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Where the run is kept; a new folder (runs/NAME-1, -2, ...).",
+            show_default=False,
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    reading: dict[str, Any] = {},  # noqa: B006  filled by with_data_options
+) -> Answer:  # fmt: skip
+    """Train a network, keep it in a run folder, and say how good it is on rows it has not seen."""
+    silent = quiet or as_json
+    experiment, source, reading, name = _what_to_train(source, data, reading)
+    if out is not None:
+        _refuse_existing(Path(out))
+    dataset = _load(source, reading)
+    experiment = _experiment(dataset, experiment, net, set, epochs, seed)
+    path = Path(out) if out is not None else _next_free(name)
+    if not silent:
+        print(_about(dataset, experiment), file=sys.stderr)
+    run = experiment.fit(dataset, out=path, progress=not silent)
+    return _trained(run, dataset)
+
+
+@command(
+    "resume",
+    "Go on with a run.",
+    """
+derin resume runs/titanic-1
+derin resume runs/titanic-1 --epochs 100
+""",
+)
+def resume(
+    path: RunPath,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="N", help="Train up to this many epochs in all.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Text,
+        typer.Option(
+            "--data", metavar="SOURCE", help="Where the same data are now, if they have moved.", show_default=False
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> Answer:
+    """Train on a run that was stopped, as if it had not been; or for more epochs."""
+    from derin.errors import SpecError
+
+    run = _run(path)
+    done, wanted = len(run.history), epochs if epochs is not None else run.experiment.epochs
+    if epochs is not None and epochs < max(1, done):
+        raise SpecError(f"{path} has been trained for {done} epochs; --epochs must be more, got {epochs}.")
+    if done >= wanted or bool(run.carry.done):
+        why = "early stopping ended it" if bool(run.carry.done) else "all of them are done"
+        more = "" if bool(run.carry.done) else f" To train on: derin resume {_quoted(path)} --epochs {2 * done}"
+        values = {"status": run.stopped, "path": str(path), "epochs": done}
+        return Answer(values, f"{path}: {done} of {wanted} epochs, {why}.{more}")
+    dataset = _load(data, run.about_data["options"]) if data is not None else run.reload_data()
+    run = run.resume(dataset, epochs=epochs, progress=not (quiet or as_json))
+    return _trained(run, dataset)
+
+
+@command(
+    "evaluate",
+    "Score a run.",
+    """
+derin evaluate runs/titanic-1
+derin evaluate runs/titanic-1 more.csv
+""",
+)
+def evaluate(
+    path: RunPath,
+    source: Annotated[
+        Text,
+        typer.Argument(
+            metavar="[SOURCE]", help="Rows with the target, like those of training. Without it: the run's test part.",
+            show_default=False,
+        ),
+    ] = None,
+    part: Annotated[
+        str, typer.Option("--part", metavar="PART", help="Which part of the run's own data: test, valid or train.")
+    ] = "test",
+    as_json: AsJson = False,
+) -> Answer:  # fmt: skip
+    """Score a run: loss and metrics on rows with the right answers."""
+    from derin.errors import DataError
+
+    run = _run(path)
+    if part not in ("test", "valid", "train"):
+        raise DataError(f"--part is test, valid or train, got {part!r}.")
+    values = run.evaluate(part if source is None else _existing(source))
+    what = f"the {part} part" if source is None else source
+    labels = _labels(run)
+    text = "\n".join([f"{path} on {what}", *show_metrics(values, labels)])
+    return Answer({"path": str(path), "source": source or part, **values}, text)
+
+
+@command(
+    "predict",
+    "Predict with a run.",
+    """
+derin predict runs/titanic-1 new.csv -o predictions.csv
+derin predict runs/photos-1 inbox/ -o predictions.parquet
+""",
+)
+def predict(
+    path: RunPath,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Rows like those of training; the target may be absent.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="The file to write: .csv, .tsv or .parquet.", show_default=False
+        ),
+    ],
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> Answer:
+    """Predict a row for each row of SOURCE, in its order: the class and its probabilities, or the number."""
+    from derin.cli.predictions import check_output, write_predictions
+
+    check_output(Path(out), source)
+    run = _run(path)
+    rows = write_predictions(run, _existing(source), Path(out))
+    return Answer({"path": str(path), "source": source, "out": out, "rows": rows}, f"{rows:,} predictions in {out}")
+
+
+@command(
+    "show",
+    "Show a run and its curves.",
+    """
+derin show runs/titanic-1
+""",
+)
+def show(path: RunPath, as_json: AsJson = False) -> Answer:
+    """Show a run: what was trained on what, how it went, how good it is."""
+    from derin.cli.report import run_report
+
+    values, text = run_report(Path(path))
+    return Answer(values, text)
+
+
+@command(
+    "export",
+    "Write a run's weights as safetensors.",
+    """
+derin export runs/titanic-1 titanic.safetensors
+""",
+)
+def export(
+    path: RunPath,
+    file: Annotated[str, typer.Argument(metavar="FILE.safetensors", help="The file to write.", show_default=False)],
+    as_json: AsJson = False,
+) -> Answer:
+    """Write the weights as safetensors, named and laid out as PyTorch's state_dict."""
+    from derin.errors import RunError
+
+    out = Path(file)
+    if out.suffix != ".safetensors":
+        raise RunError(f"weights are exported as .safetensors; got {file!r}.")
+    if not out.parent.is_dir():
+        raise RunError(f"there is no folder {str(out.parent)!r} to write {out.name} to.")
+    run = _run(path)
+    run.export(out)
+    arrays = {name: list(a.shape) for name, a in {**run.params, **run.state}.items()}
+    return Answer({"path": path, "out": file, "arrays": arrays}, f"{len(arrays)} arrays in {file}")
+
+
+@command(
+    "new",
+    "Write an experiment file to edit.",
+    """
+derin new titanic.csv --target Survived -o titanic.toml
+derin new
+""",
+)
+@with_data_options
+def new(
+    source: Annotated[
+        Text,
+        typer.Argument(metavar="[SOURCE]", help="The data; the file then names them and a network that fits.", show_default=False),
+    ] = None,
+    net: Net = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    set: Set = None,
+    out: Annotated[
+        Text,
+        typer.Option("--out", "-o", metavar="FILE.toml", help="The file to write, a new one. Without it: the screen.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+    reading: dict[str, Any] = {},  # noqa: B006
+) -> Answer:  # fmt: skip
+    """Write an experiment file: every choice with its default, to be edited and trained."""
+    from derin import spec
+    from derin.cli.files import experiment_text
+    from derin.engine.experiment import Experiment
+    from derin.errors import SpecError
+    from derin.nn import MLP
+
+    file = Path(out) if out is not None else None
+    if file is not None and file.suffix.lower() != ".toml":
+        raise SpecError(f"an experiment file ends in .toml; got {out!r}.")
+    if file is not None:
+        _refuse_existing(file)
+    table: dict[str, Any] = {}
+    if source is not None:
+        dataset = _load(source, reading)
+        experiment = _experiment(dataset, None, net, set, epochs, seed)
+        table = {"source": _relative(source, file), **reading}
+    else:
+        if reading:
+            raise SpecError(f"{', '.join(reading)}: these say how to read a source; name one: derin new SOURCE ...")
+        experiment = Experiment(net=_net(net) if net else MLP())
+        experiment = _changed(experiment, set, epochs, seed)
+    text = experiment_text(experiment, table, file.name if file else "experiment.toml")
+    values = {"experiment": spec.to_dict(experiment), "data": table, "out": out}
+    if file is None:
+        return Answer(values, text.rstrip("\n"))
+    _write_new(file, text)
+    return Answer(values, f"{file}: edit it, then: derin fit {_quoted(file)}")
+
+
+@command(
+    "data",
+    "Show how data are understood.",
+    """
+derin data titanic.csv
+derin data titanic.csv --target Survived
+""",
+)
+@with_data_options
+def data(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As for `derin fit`.", show_default=False)],
+    as_json: AsJson = False,
+    reading: dict[str, Any] = {},  # noqa: B006
+) -> Answer:
+    """Show how data are understood, before training: every column and what becomes of it, outliers, correlations."""
+    from derin.data.report import survey
+
+    found = survey(_existing(source), **reading)
+    return Answer({"source": source, **found.to_dict()}, repr(found))
+
+
+# -- what to train
+
+
+def _what_to_train(
+    source: str, data: str | None, reading: dict[str, Any]
+) -> tuple[Experiment | None, str, dict[str, Any], str]:
+    """(the experiment of a file or None, the source of the data, options to read it, a name for the run)"""
+    from derin.cli.files import is_experiment, read_experiment
+    from derin.errors import SpecError
+
+    if not is_experiment(source):
+        if data is not None:
+            raise SpecError(f"--data is for experiment files (.toml); {source!r} is taken for data already.")
+        return None, source, reading, _name(source)
+    experiment, table = read_experiment(Path(source))
+    named = table.pop("source", None)
+    if data is None and not isinstance(named, str):
+        raise SpecError(
+            f'{source} names no data: give --data SOURCE, or a [data] table with source = "..." in the file.'
+        )
+    return experiment, data or str(named), table | reading, _name(source)
+
+
+def _name(source: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", Path(source).resolve().name.split(".")[0]).strip("-") or "run"
+
+
+def _next_free(name: str) -> Path:
+    """runs/NAME-1, or the next that is not there."""
+    taken = {p.name for p in Path("runs").iterdir()} if Path("runs").is_dir() else set()
+    n = 1
+    while f"{name}-{n}" in taken:
+        n += 1
+    return Path("runs") / f"{name}-{n}"
+
+
+def _refuse_existing(path: Path) -> None:
+    from derin.errors import RunError
+
+    if path.exists():
+        more = f", or go on with it: derin resume {_quoted(path)}" if (path / "experiment.json").is_file() else ""
+        raise RunError(f"{path} exists already. Give another --out{more}.")
+
+
+def _load(source: str, reading: dict[str, Any]) -> Dataset:
+    import derin.data
+    from derin.errors import DataError
+
+    try:
+        return derin.data.load(source, **reading)
+    except TypeError as error:  # an option of a [data] table that is no keyword
+        if "keyword" not in str(error):
+            raise
+        raise DataError(f"the [data] table: {error}.") from None
+
+
+def _existing(source: str) -> str:
+    """A path that is there, or a bundled set's name."""
+    from derin.data.dataset import loader_of
+
+    loader_of(source)
+    return source
+
+
+def _experiment(
+    dataset: Dataset,
+    given: Experiment | None,
+    net: str | None,
+    set: list[str] | None,
+    epochs: int | None,
+    seed: int | None,
+) -> Experiment:
+    from derin.engine.defaults import default_experiment
+
+    chosen = _net(net) if net is not None else None
+    if given is None:
+        given = default_experiment(dataset, net=chosen)
+    elif chosen is not None:
+        given = given.replace(net=default_experiment(dataset, net=chosen).net)
+    return _changed(given, set, epochs, seed)
+
+
+def _changed(experiment: Experiment, set: list[str] | None, epochs: int | None, seed: int | None) -> Experiment:
+    """With the values of --set, --epochs and --seed."""
+    for text in set or []:
+        experiment = _assigned(experiment, text)
+    if epochs is not None:
+        experiment = experiment.replace(epochs=epochs)
+    if seed is not None:
+        experiment = experiment.replace(seed=seed)
+    return experiment
+
+
+def _net(text: str) -> Any:
+    """The text of a default network, or the Module that the text describes. Raises SpecError."""
+    from derin import spec
+    from derin.errors import SpecError
+    from derin.nn import Module
+
+    if re.fullmatch(r"(mlp|cnn)(:.*)?", text.strip()):
+        return text.strip()
+    try:
+        found = spec.parse(text)
+    except SpecError as error:
+        raise SpecError(f"--net: {error}") from None
+    if not isinstance(found, Module):
+        raise SpecError(
+            f"--net {text!r} is no network. Write mlp, mlp:128,64, cnn, or layers: "
+            '"Sequential(Linear(64), ReLU(), Linear(3))".'
+        )
+    return found
+
+
+def _assigned(experiment: Experiment, text: str) -> Experiment:
+    """The experiment with `path=value` in it. Raises SpecError."""
+    from derin import spec
+    from derin.errors import SpecError
+
+    path, sign, value = text.partition("=")
+    path = path.strip()
+    if not sign or not path:
+        raise SpecError(f"--set is written PATH=VALUE, as in --set optimizer.learning_rate=0.01; got {text!r}.")
+    try:
+        names = path == "metrics" and re.fullmatch(r"[\w, ]+", value)  # accuracy,f1 needs no quotes
+        parsed = tuple(v.strip() for v in value.split(",") if v.strip()) if names else spec.parse(value)
+        return spec.set(experiment, path, parsed)
+    except SpecError as error:
+        raise SpecError(f"--set {text}: {error}") from None
+
+
+# -- what to say
+
+
+def _about(dataset: Dataset, experiment: Experiment) -> str:
+    rows = ", ".join(f"{len(part.x):,} {name}" for name, part in dataset.parts.items() if len(part.x))
+    targets = "; ".join(_target(t) for t in dataset.schema.targets)
+    shape = " x ".join(map(str, dataset.train.x.shape[1:]))
+    lines = [f"data    {rows}; a row is {shape}", f"target  {targets}", f"net     {experiment.net!r}"]
+    return "\n".join(lines)
+
+
+def _target(t: Any) -> str:
+    if t.kind == "number":
+        return f"{t.name}: a number"
+    labels = ", ".join(map(str, t.labels[:6])) + (", ..." if len(t.labels) > 6 else "")
+    return f"{t.name}: {len(t.labels)} classes ({labels})"
+
+
+def _trained(run: Run, dataset: Dataset) -> Answer:
+    """The answer after training, or after Ctrl-C."""
+    values: dict[str, Any] = {
+        "status": run.stopped,
+        "path": str(run.path),
+        "epochs": len(run.history),
+        "best_epoch": run.best_epoch or None,
+        "rows": {name: len(part.x) for name, part in dataset.parts.items()},
+        "weights": sum(int(a.size) for a in run.params.values()),
+        "last": run.history[-1] if run.history else None,
+        "notes": list(dataset.notes),
+    }
+    if run.stopped == "interrupted":
+        values["resume"] = f"derin resume {_quoted(run.path)}"
+        print(
+            f"derin: interrupted after epoch {len(run.history)} of {run.experiment.epochs}; all of it is kept. "
+            f"To go on:\n    {values['resume']}",
+            file=sys.stderr,
+        )
+        return Answer(values, "", 130)
+    lines = []
+    if run.stopped == "early stopping":
+        lines.append(f"stopped early, after {len(run.history)} epochs; epoch {run.best_epoch} was the best")
+    judge = next((name for name in ("test", "valid") if len(dataset.parts[name].x)), None)
+    if judge is not None:
+        values[judge] = run.evaluate(judge)
+        lines.append(f"{judge:<7} {_in_a_line(values[judge])}")
+        if judge == "valid":
+            lines.append("        (the epochs were judged by these rows: a test part would tell more)")
+    else:
+        lines.append("test    none: all rows were for training")
+    lines += [
+        f"run     {run.path}",
+        "",
+        f"next    derin show {_quoted(run.path)}",
+        f"        derin predict {_quoted(run.path)} NEW_ROWS -o predictions.csv",
+    ]
+    return Answer(values, "\n".join(lines))
+
+
+def _in_a_line(values: dict[str, Any]) -> str:
+    from derin.cli.show import number
+
+    shown = {k: v for k, v in values.items() if isinstance(v, float)}
+    first = [k for k in shown if k != "loss"]
+    return (
+        ", ".join(f"{k} {number(shown[k])}" for k in [*first, "loss"] if k in shown) + f"   ({values['rows']:,} rows)"
+    )
+
+
+def show_metrics(values: dict[str, Any], labels: Sequence[Any]) -> list[str]:
+    from derin.cli.show import metrics_text
+
+    return metrics_text(values, labels)
+
+
+def _quoted(path: Any) -> str:
+    """A path as it is typed."""
+    return f'"{path}"' if " " in str(path) else str(path)
+
+
+def _labels(run: Run) -> Sequence[Any]:
+    targets = run.schema.targets
+    return targets[0].labels if len(targets) == 1 and targets[0].kind != "number" else ()
+
+
+# -- files
+
+
+def _run(path: str) -> Run:
+    from derin.engine import load
+
+    return load(path)
+
+
+def _relative(source: str, file: Path | None) -> str:
+    """A path as an experiment file beside it would say it; the name of a bundled set as it is."""
+    path = Path(source)
+    if not path.exists():
+        return source
+    folder = file.resolve().parent if file is not None else Path.cwd()
+    try:
+        return path.resolve().relative_to(folder).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
+
+
+def _write_new(file: Path, text: str) -> None:
+    """Write a file that was not there. Raises RunError."""
+    from derin.errors import RunError
+
+    try:
+        with open(file, "x", encoding="utf-8", newline="\n") as handle:
+            handle.write(text)
+    except OSError as error:
+        raise RunError(f"cannot write {file}: {error.strerror}.") from None
+
+
+def _import(modules: Sequence[str]) -> None:
+    """Import modules that define a person's own layers: by name, from this folder as well, or by file."""
+    import importlib
+
+    from derin.errors import SpecError
+
+    for given in modules:
+        file = Path(given)
+        folder, name = (file.resolve().parent, file.stem) if file.suffix == ".py" else (Path.cwd(), given)
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name and name.startswith(error.name):
+                raise SpecError(f"--import {given}: there is no module {name!r} in {folder}, nor installed.") from None
+            raise SpecError(f"--import {given}: it needs the module {error.name!r}, which is not installed.") from None
+        except Exception as error:
+            raise SpecError(f"--import {given}: {type(error).__name__}: {error}") from error
+
+
+def _jsonable(value: Any) -> Any:
+    """Values as strict JSON has them: null for what is not finite."""
+    if isinstance(value, dict):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "item"):
+        return _jsonable(value.item())
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -1,0 +1,220 @@
+"""Options that several commands share, and how their text becomes the options of `derin.data.load`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+
+def _option(*names: str, metavar: str | None = None, help: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help, show_default=False)
+
+
+Text = str | None
+Texts = list[str] | None
+Flag = bool | None
+
+# the keyword of derin.data.load -> the option; split_seed is its `seed`
+DATA_OPTIONS: dict[str, Any] = {
+    "target": Annotated[
+        Texts,
+        _option("--target", "-t", metavar="COLUMN", help="What to predict: a column's name, or its place "
+                "(-1 is the last). Repeat it for several targets."),
+    ],
+    "task": Annotated[
+        Text,
+        _option("--task", metavar="KIND", help="classes or number, if derin takes the target for the "
+                "wrong one."),
+    ],
+    "valid": Annotated[
+        Text,
+        _option("--valid", metavar="SHARE|FILE", help="The rows that choose the best epoch: a share of all "
+                "rows (0.15), or a file of their own."),
+    ],
+    "test": Annotated[
+        Text,
+        _option("--test", metavar="SHARE|FILE", help="The rows that judge the result: a share of all rows "
+                "(0.15), or a file of their own."),
+    ],
+    "stratify": Annotated[
+        Flag,
+        _option("--stratify/--no-stratify", help="Give every part its share of each class (done for "
+                "classes)."),
+    ],
+    "group": Annotated[
+        Text, _option("--group", metavar="COLUMN", help="Rows of one group stay in one part.")
+    ],
+    "time": Annotated[
+        Text,
+        _option("--time", metavar="COLUMN", help="Train on the earliest rows, test on the latest."),
+    ],
+    "split_seed": Annotated[
+        int | None,
+        _option("--split-seed", metavar="N", help="Another number cuts the rows another way (0)."),
+    ],
+    "memory_budget": Annotated[
+        Text,
+        _option("--memory-budget", metavar="SIZE", help="Data larger than this stream from disk: 500MB, "
+                "2GB."),
+    ],
+    "drop": Annotated[
+        Texts, _option("--drop", metavar="COLUMN", help="Tables: a column not to learn from. Repeatable.")
+    ],
+    "categorical": Annotated[
+        Texts,
+        _option("--categorical", metavar="COLUMN", help="Tables: a column of categories, whatever it looks like. "
+                "Repeatable."),
+    ],
+    "numeric": Annotated[
+        Texts,
+        _option("--numeric", metavar="COLUMN", help="Tables: a column of numbers, whatever it looks like. "
+                "Repeatable."),
+    ],
+    "missing": Annotated[
+        Texts,
+        _option("--missing", metavar="TEXT", help="Tables: a text that means 'no value', in place of the usual "
+                "ones. Repeatable."),
+    ],
+    "header": Annotated[
+        Flag, _option("--header/--no-header", help="Tables: does the first line hold the columns' names?")
+    ],
+    "separator": Annotated[
+        Text, _option("--separator", metavar="CHARACTER", help="Tables: what stands between cells: , ; tab")
+    ],
+    "encoding": Annotated[
+        Text, _option("--encoding", metavar="NAME", help="Tables: how the file writes letters: utf-8, latin-1 ...")
+    ],
+    "scaling": Annotated[
+        Text,
+        _option("--scaling", metavar="KIND", help="Tables: how numbers are scaled: standard, robust or quantile."),
+    ],
+    "size": Annotated[
+        Text,
+        _option("--image-size", "--size", metavar="N|H,W", help="Images: resize to N x N, or height,width."),
+    ],
+    "skip_bad": Annotated[
+        bool,
+        _option("--skip-bad", help="Images: leave out images that cannot be read (otherwise an error)."),
+    ],
+    "inputs": Annotated[
+        Text,
+        _option("--inputs", metavar="NAME", help="Arrays: the name of the inputs in an .npz or HDF5 file."),
+    ],
+    "kind": Annotated[
+        Text,
+        _option("--kind", metavar="KIND", help="Arrays: what they hold: numbers, images or tokens."),
+    ],
+    "cache": Annotated[
+        Text,
+        _option("--cache", metavar="FOLDER", help="Where data that stream from disk are put."),
+    ],
+}  # fmt: skip
+
+
+def with_data_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with all options of derin.data.load; it gets those that were given as `reading`, a dict."""
+    own = inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        given = {name: values.pop(name) for name in DATA_OPTIONS}
+        return function(**values, reading=read_options(given))
+
+    parameters = [p for p in own.parameters.values() if p.name != "reading"]
+    more = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=False if name == "skip_bad" else None, annotation=a
+        )
+        for name, a in DATA_OPTIONS.items()
+    ]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    parameters = [parameters[0], more[0], *parameters[1:], *more[1:]]  # what matters most stands first in the help
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    del command.__wrapped__  # type: ignore[attr-defined]
+    return command
+
+
+def read_options(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of derin.data.load that were given, as it wants them. Raises DataError.
+
+    >>> read_options({"target": ["y"], "valid": "0.2", "size": "32,48", "time": None, "memory_budget": "2MB"})
+    {'target': 'y', 'valid': 0.2, 'size': [32, 48], 'memory_budget': 2000000}
+    """
+    found = {name: value for name, value in given.items() if value not in (None, False, []) or value is False}
+    found = {k: v for k, v in found.items() if not (k == "skip_bad" and v is False)}
+    if "split_seed" in found:
+        found["seed"] = found.pop("split_seed")
+    if "target" in found and len(found["target"]) == 1:
+        found["target"] = found["target"][0]
+    for name in ("valid", "test"):
+        if name in found:
+            found[name] = _share_or_path(found[name])
+    if "memory_budget" in found:
+        found["memory_budget"] = bytes_of(found["memory_budget"])
+    if "separator" in found:
+        found["separator"] = {"tab": "\t", "\\t": "\t", "space": " "}.get(found["separator"], found["separator"])
+    if "size" in found:
+        found["size"] = _size(found["size"])
+    return found
+
+
+def _share_or_path(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def bytes_of(text: str) -> int:
+    """500MB -> 500000000; a plain number is bytes. Raises DataError."""
+    from derin.errors import DataError
+
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    if not match or float(match[1]) <= 0:
+        raise DataError(f"a size of memory is written like 500MB or 2GB, got {text!r}.")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** " kmgt".index(match[2] or " "))
+
+
+def _size(text: str) -> int | list[int]:
+    from derin.errors import DataError
+
+    match = re.fullmatch(r"\s*(\d+)\s*(?:[x,]\s*(\d+))?\s*", text.lower())
+    if not match or 0 in (int(match[1]), int(match[2] or 1)):
+        raise DataError(f"an image's size is written like 64, or 48,64 for height and width; got {text!r}.")
+    return [int(match[1]), int(match[2])] if match[2] else int(match[1])
+
+
+def as_options(text: str) -> str:
+    """A message of derin's own with the keywords of Python as the options of the command line.
+
+    >>> as_options("Say target=..., or task='number'.")
+    'Say --target COLUMN, or --task number.'
+    >>> as_options("Skip them with skip_bad=True; missing=('z', ...); test=0, valid=0. clip=ClipByValue(1.0).")
+    'Skip them with --skip-bad; --missing z; --test 0, --valid 0. --set "clip=ClipByValue(1.0)".'
+    """
+    names = {name: annotation.__metadata__[0] for name, annotation in DATA_OPTIONS.items()}
+    names["seed"] = names.pop("split_seed")
+
+    def option(match: re.Match[str]) -> str:
+        declared = names[match[1]]
+        flag = next(d for d in (declared.default, *declared.param_decls) if isinstance(d, str) and d.startswith("--"))
+        on, _, off = flag.partition("/")
+        value = match[2]
+        if value in ("True", "False"):
+            return on if value == "True" else off or on
+        if value == "...":
+            return f"{on} {declared.metavar}"
+        words = re.findall(r"'([^']*)'|\"([^\"]*)\"", value)
+        plain = [a or b for a, b in words] or [value]
+        return " ".join(f'{on} "{v}"' if " " in v else f"{on} {v}" for v in plain)
+
+    values = r"'[^']*'|\"[^\"]*\"|\([^)]*\)|\[[^]]*\]|\.\.\.|-?[\w+-]+(?:\.\d+)?"
+    text = re.sub(rf"\b({'|'.join(names)})=({values})", option, text)
+    return re.sub(r"\bclip=(\w+\([^)]*\))", r'--set "clip=\1"', text)

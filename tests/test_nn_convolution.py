@@ -1,0 +1,182 @@
+"""Convolution and pooling: every lowering against torch, under vmap, inside a scan."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nn_against_torch import close, compare, maps, numpy
+
+from derin import nn
+from derin.nn import convolution
+from derin.nn.convolution import Window, conv2d
+
+few = settings(max_examples=20, deadline=None)
+pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+seeds = st.integers(0, 2**31 - 1)
+
+
+def normal(shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("cache", [convolution._CACHE, 1], ids=["patches", "large"])
+@few
+@given(
+    st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), pair, pair,
+    st.tuples(st.integers(0, 2), st.integers(0, 2)), pair, st.booleans(), seeds,
+)  # fmt: skip
+def test_conv2d(cache, batch, groups, c, out, kernel, stride, padding, dilation, bias, seed):
+    h, w = (d * (k - 1) + 1 + e for d, k, e in zip(dilation, kernel, (seed % 5, seed % 4), strict=True))
+    fields = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
+    layer = nn.Conv2d(groups * out, kernel, **fields)
+    module = torch.nn.Conv2d(groups * c, groups * out, kernel, **fields)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "_CACHE", cache)
+        compare(layer, module, normal((batch, h, w, groups * c), seed), train=True)
+
+
+@few
+@given(st.sampled_from(["same", "valid"]), pair, pair, seeds)
+def test_conv2d_padding_by_name(padding, kernel, dilation, seed):
+    layer = nn.Conv2d(3, kernel, padding=padding, dilation=dilation)
+    module = torch.nn.Conv2d(2, 3, kernel, padding=padding, dilation=dilation)
+    compare(layer, module, normal((2, 8, 7, 2), seed))
+
+
+@few
+@given(pair, st.none() | pair, st.booleans(), st.integers(0, 3), st.integers(0, 3), seeds)
+def test_max_pool2d(kernel, stride, pad, extra_h, extra_w, seed):
+    padding = tuple(k // 2 for k in kernel) if pad else (0, 0)
+    x = normal((2, kernel[0] + extra_h, kernel[1] + extra_w, 3), seed)
+    compare(nn.MaxPool2d(kernel, stride, padding), torch.nn.MaxPool2d(kernel, stride, padding), x)
+    ties = np.round(x).clip(0)  # as after a ReLU: many equal values, the first takes the gradient
+    compare(nn.MaxPool2d(kernel, stride, padding), torch.nn.MaxPool2d(kernel, stride, padding), ties)
+
+
+def test_max_pool2d_passes_nan_on_and_pools_whole_numbers():
+    x = np.array([[1.0, np.nan], [2.0, 3.0]], np.float32).reshape(1, 2, 2, 1)
+    assert np.isnan(nn.MaxPool2d(2).apply({}, {}, x)[0]).all()
+    assert nn.MaxPool2d(2).apply({}, {}, jnp.array([[[[1], [5]], [[2], [3]]]], jnp.uint8))[0].item() == 5
+
+
+def test_max_pool2d_knows_forward_and_second_derivatives():
+    x, t = jnp.asarray(normal((1, 4, 4, 2))), jnp.asarray(normal((1, 4, 4, 2), 1))
+
+    def f(x):
+        return (nn.MaxPool2d(2).apply({}, {}, x)[0] ** 3).sum()
+
+    _, forward = jax.jvp(f, (x,), (t,))
+    np.testing.assert_allclose(forward, (jax.grad(f)(x) * t).sum(), rtol=1e-5)
+    curved = jax.jvp(jax.grad(f), (x,), (t,))[1]
+    np.testing.assert_allclose(curved, jnp.where(jax.grad(f)(x) != 0, 6 * x * t, 0), rtol=1e-4)
+
+
+# -- inside other transformations
+
+SHAPES = [
+    Window((3, 3), (1, 1)),
+    Window((3, 3), (2, 2), ((1, 1), (1, 1))),
+    Window((3, 2), (1, 1), ((2, 2), (1, 1)), (2, 3)),
+]
+
+
+@pytest.mark.parametrize("cache", [convolution._CACHE, 1], ids=["patches", "large"])
+@pytest.mark.parametrize("window", SHAPES)
+def test_stacked_models_equal_a_loop(window, cache, monkeypatch):
+    monkeypatch.setattr(convolution, "_CACHE", cache)
+    ws, xs = jnp.asarray(normal((3, 4, 2, *window.size))), jnp.asarray(normal((3, 2, 9, 8, 2)))
+
+    def f(w, x):
+        return jnp.sin(conv2d(x, w, window)).sum()
+
+    for axes in ((0, 0), (0, None), (None, 0)):
+        args = [a if axis == 0 else a[0] for a, axis in zip((ws, xs), axes, strict=True)]
+        together = jax.vmap(jax.grad(f, (0, 1)), axes)(*args)
+        for m in range(3):
+            one = jax.grad(f, (0, 1))(*(a[m] if axis == 0 else a for a, axis in zip(args, axes, strict=True)))
+            for a, b in zip(together, one, strict=True):
+                close(a[m], np.asarray(b), 1e-5, "gradient")
+
+
+def test_second_derivatives(monkeypatch):
+    w, x = jnp.asarray(normal((3, 2, 3, 3))), jnp.asarray(normal((2, 5, 5, 2)))
+
+    def f(w):
+        return (conv2d(x, w, Window((3, 3), (1, 1))) ** 3).sum()
+
+    def curvature(w):
+        return jax.grad(lambda w: (jax.grad(f)(w) ** 2).sum())(w)
+
+    plain = curvature(w)
+    monkeypatch.setattr(convolution, "_CACHE", 1)
+    close(curvature(w), np.asarray(plain), 1e-4, "second derivative")
+
+
+def test_bfloat16(monkeypatch):
+    x, w = jnp.asarray(normal((2, 8, 8, 3))), jnp.asarray(normal((4, 3, 3, 3)))
+    for cache in (convolution._CACHE, 1):
+        monkeypatch.setattr(convolution, "_CACHE", cache)
+        for groups in (1, 2):
+            kernel = w if groups == 1 else w[:, :2]
+            image = x if groups == 1 else jnp.concatenate([x, x[..., :1]], -1)
+            exact = conv2d(image, kernel, Window((3, 3), (1, 1)), groups)
+            y, pull = jax.vjp(
+                lambda x, w, groups=groups: conv2d(x, w, Window((3, 3), (1, 1)), groups),
+                image.astype(jnp.bfloat16),
+                kernel.astype(jnp.bfloat16),
+            )
+            assert {y.dtype, *(a.dtype for a in pull(y))} == {jnp.dtype(jnp.bfloat16)}
+            close(y.astype(jnp.float32), np.asarray(exact), 0.03, "output")
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the trap is XLA's on the CPU")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"stride": 2, "padding": 1},
+        {"dilation": 2},
+        {"groups": 2},
+        {"groups": 16},
+        {"padding": "same", "features": 64},
+    ],
+    ids=["plain", "strided", "dilated", "grouped", "depthwise", "large"],
+)
+def test_gradients_inside_a_scan_do_not_fall_into_the_naive_loop(fields):
+    """One naive weight gradient of this size takes over a second; as matrix products, milliseconds."""
+    layer = nn.Conv2d(**{"features": 16, "kernel_size": 3, **fields})
+    x = jnp.asarray(normal((32, 24, 24, 16)))
+    params, _ = layer.init(jax.random.key(0), x)
+
+    @jax.jit
+    def epoch(params):
+        def step(params, i):
+            def loss(params, x):
+                return (layer.apply(params, {}, x)[0] ** 2).mean()
+
+            by_params, by_x = jax.grad(loss, (0, 1))(params, x + i)
+            return jax.tree.map(lambda p, g: p - 0.01 * g - 1e-9 * by_x.sum(), params, by_params), None
+
+        return jax.lax.scan(step, params, jnp.arange(4.0))[0]
+
+    jax.block_until_ready(epoch(params))
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        jax.block_until_ready(epoch(params))
+        times.append(time.perf_counter() - start)
+    module = torch.nn.Conv2d(16, layer.features, 3, *(), **{k: v for k, v in fields.items() if k != "features"})
+    theirs = torch.tensor(maps(np.asarray(x)), requires_grad=True)
+    peer = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in range(4):
+            (module(theirs) ** 2).mean().backward()
+        peer.append(time.perf_counter() - start)
+    assert numpy(theirs.grad).shape
+    assert min(times) < 12 * min(peer) + 0.2
