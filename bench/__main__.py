@@ -12,7 +12,7 @@ def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in NAMES:
         importlib.import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:])
         return
-    print("python -m bench NAME [--help]; each takes derin and its peers in turn and prints medians and ratios:\n")
+    print("python -m bench NAME [--help]; each takes derin and its peers in turn and prints the medians:\n")
     for name in NAMES:
         said = importlib.import_module(f"bench.{name}").__doc__ or ""
         print(f"  {name:10s}{said.splitlines()[0]}")

@@ -1,9 +1,9 @@
-"""A step of a CNN (32 and 64 kernels 3x3, pooling, 128, 10 outputs) on 28x28x1, batch 128, Adam: derin and PyTorch.
+"""A training step of a small CNN on 28x28x1, batch 128: derin and PyTorch.
 
     PYTHONPATH=src python -m bench cnn [--rounds 5] [--write]
 
-An epoch of 12,800 rows is timed, the first two left out. PyTorch is taken with its usual memory format and with channels last;
-the faster one counts.
+Conv 32 3x3, ReLU, pool, Conv 64 3x3, ReLU, pool, 128, 10; Adam. An epoch of 12,800 rows is timed, the first two left
+out. PyTorch is taken with its usual memory format and with channels last; the faster one counts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.measure import THREADS, Turn, compared, finish, keep, median, serve, take_turns
+from bench.measure import THREADS, Turn, compared, finish, keep, median, serve, take_turns, warn_if_busy
 
 ROWS, BATCH, JUDGED = 12_800, 128, 128
 WANTED = {"torch": (1.3, 1.7)}
@@ -83,11 +83,12 @@ def main(argv: list[str] | None = None) -> None:
     if given.worker:
         serve(WORKERS, given.worker)
         return
+    warn_if_busy()
     times = take_turns("bench.cnn", list(WORKERS), given.rounds)
     keep(given.json, times)
     fastest = min((n for n in times if n != "derin"), key=lambda n: median(times[n]), default="torch")
     text = compared(times, "ms a step", 1e3 / (ROWS // BATCH), {fastest: WANTED["torch"]}, digits=1)
-    note = f"28x28x1, batch {BATCH}, Adam; {given.rounds} epochs of {ROWS // BATCH} steps each, in turn, after the first two."
+    note = f"28x28x1, batch {BATCH}, Adam; {given.rounds} epochs of {ROWS // BATCH} steps, in turn, after two."
     finish("cnn", "CNN, a step", text, given.write, note)
 
 

@@ -1,17 +1,21 @@
-"""How good is derin when nothing is chosen? Test scores on twelve sets beside scikit-learn's MLP and boosted trees.
+"""How good is derin when nothing is chosen? Twelve sets, beside scikit-learn's MLP and boosted trees.
 
     PYTHONPATH=src python -m bench defaults --data ../shared/data                # the whole table
     PYTHONPATH=src python -m bench defaults --sets iris,wine --seeds 0,1 --peers-cache /tmp/peers.json
 
-Every method gets the same rows: a fifth is the test part (stratified for classes, drawn by the seed), the rest is for
-training, out of which derin takes its own validation part. derin is told the source and the target and nothing else.
+Every method gets the same rows: a fifth is the test part (stratified for classes, drawn by the seed), the rest is
+for training, out of which derin takes its own validation part (15 %, its default). derin is told the source and the
+target and nothing else.
 
-* MLP: MLPClassifier / MLPRegressor with their defaults and max_iter=2000; numbers are imputed (median and indicator)
-  and standardised, categories one-hot encoded, a number to be predicted is standardised.
+* MLP: MLPClassifier / MLPRegressor with their defaults and max_iter=2000, which is enough for all (a net that did not
+  converge is an error); numbers are imputed (median and indicator) and standardised, categories one-hot encoded, a
+  number to be predicted is standardised.
 * trees: HistGradientBoosting with its defaults; it is told which columns are categories.
 
 The score is accuracy for classes and R2 for numbers. Scaled scores put the mean of the best method of a set at 1 and
-the trivial predictor (most frequent class, mean) at 0. wine_quality is red and white together, with the colour as a column.
+the trivial predictor (most frequent class, mean) at 0. wine_quality is red and white together, the colour a column;
+its marks are seven classes, as derin's rule for whole numbers has it. On some seeds boosted trees go astray there (a
+class has five rows), so the average is also given without it.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import markdown, versions, write_section
+from bench.measure import finish, markdown
 from bench.sets import BUNDLED, FILES, Set, read_set
 
 TEST = 0.2
@@ -55,7 +59,8 @@ def score(data: Set, rows: np.ndarray, found: np.ndarray) -> Scores:
     classes = np.arange(found.shape[1])
     found = np.asarray(found, np.float64)
     found = found / found.sum(1, keepdims=True)
-    out = {"score": float((found.argmax(1) == y).mean()), "log_loss": metrics.log_loss(y, found, labels=classes)}
+    loss = metrics.log_loss(y, found, labels=classes)
+    out = {"score": float((found.argmax(1) == y).mean()), "log_loss": loss}
     present = len(np.unique(y)) == len(classes)
     if len(classes) == 2:
         out["auc"] = metrics.roc_auc_score(y, found[:, 1])
@@ -125,7 +130,8 @@ def with_mlp(data: Set, rest: np.ndarray, test: np.ndarray, seed: int) -> Scores
     if data.task == "classes":
         net: Any = MLPClassifier(max_iter=2000, random_state=seed)
     else:
-        net = TransformedTargetRegressor(MLPRegressor(max_iter=2000, random_state=seed), transformer=StandardScaler())
+        inner = MLPRegressor(max_iter=2000, random_state=seed)
+        net = TransformedTargetRegressor(inner, transformer=StandardScaler())
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         net.fit(x[rest], data.y[rest])
@@ -207,7 +213,9 @@ def measure(
     return results
 
 
-def _one(method: str, data: Set, rest: np.ndarray, test: np.ndarray, seed: int, cache: Cache, epochs: Any) -> Scores:
+def _one(
+    method: str, data: Set, rest: np.ndarray, test: np.ndarray, seed: int, cache: Cache, epochs: int | None
+) -> Scores:
     if method == "derin":
         begin = time.perf_counter()
         found = with_derin(data, rest, test, seed, epochs)
@@ -255,17 +263,21 @@ def report(results: dict[str, dict[str, list[Scores]]], methods: list[str], seed
                 more.append([name, other.replace("_", " "), *(f"{m:.4g}" for m in means)])
     averages = {m: list(scaled(results, m).values()) for m in methods}
     rows.append(["scaled, mean", "", "0", *(f"{np.mean(averages[m]):.3f}" for m in methods), ""])
+    if "wine_quality" in results and len(results) > 1:
+        others = {m: [v for name, v in scaled(results, m).items() if name != "wine_quality"] for m in methods}
+        rows.append(["... without wine_quality", "", "0", *(f"{np.mean(others[m]):.3f}" for m in methods), ""])
     text = markdown(["set", "score", "trivial", *methods, "derin >= MLP"], rows)
     if {"derin", "MLP"} <= set(methods):
         wins = sum(row[-1].startswith("yes") for row in rows)
-        text += f"\n\nderin is at least the MLP on {wins} of {len(results)} sets; scores x 100, mean ± deviation over "
-        text += f"{len(seeds)} seeds."
+        text += f"\n\nderin is at least the MLP on {wins} of {len(results)} sets."
+        text += f" Scores x 100, mean ± deviation over {len(seeds)} seeds."
     return text + "\n\n" + markdown(["set", "also", *methods], more)
 
 
 def _verdict(values: dict[str, np.ndarray]) -> str:
     gap = values["derin"] - values["MLP"]
-    return f"{'yes' if gap.mean() >= 0 else 'no'} ({100 * gap.mean():+.2f}, {int((gap >= 0).sum())} of {len(gap)} seeds)"
+    word = "yes" if gap.mean() >= 0 else "no"
+    return f"{word} ({100 * gap.mean():+.2f}, {int((gap >= 0).sum())} of {len(gap)} seeds)"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -283,15 +295,11 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     sets, methods = given.sets.split(","), given.methods.split(",")
     seeds = [int(s) for s in given.seeds.split(",")]
-    results = measure(
-        sets, seeds, methods, given.data, Cache(given.peers_cache), given.epochs, lambda s: print(s, flush=True)
-    )
+    cache = Cache(given.peers_cache)
+    results = measure(sets, seeds, methods, given.data, cache, given.epochs, lambda s: print(s, flush=True))
     if given.json:
         given.json.write_text(json.dumps(results, indent=1, default=float))
-    text = report(results, methods, seeds)
-    print("\n" + text)
-    if given.write:
-        write_section("defaults", text + f"\n\n{versions()}")
+    finish("defaults", "Good by default", report(results, methods, seeds), given.write)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What the benchmarks share: peers in processes of their own, taken in turn; medians; the machine; the page.
 
-A worker is a process that lives through the whole benchmark and does one piece of work whenever it is asked, so
-that the peers take turns (A B C A B C ...) and a slow minute of the machine is shared by all:
+A worker is a process that lives through the whole benchmark and does one piece of work whenever it is asked, so that
+the peers take turns (A B C A B C ...) and a slow minute of the machine is shared by all:
 
     def with_torch(turn):                     # in the worker: set up, then
         while True:
@@ -9,7 +9,7 @@ that the peers take turns (A B C A B C ...) and a slow minute of the machine is 
             ...                               # one epoch
             turn.end()                        # tell how long it took
 
-    times = take_turns("bench.mlp", WORKERS, rounds=7)       # in the parent: {"torch": [0.51, 0.52, ...], ...}
+    times = take_turns("bench.mlp", WORKERS, rounds=7)    # in the parent: {"torch": [0.51, 0.52, ...], ...}
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ THREADS = 2  # of the peers that ask for a number
 
 
 class Turn:
-    """The worker's side: waits for the parent's word, tells the seconds. Speaks over the first stdin and stdout."""
+    """The worker's side: waits for the parent's word, tells the seconds."""
 
     def __init__(self) -> None:
         self.hear = os.fdopen(os.dup(0), "r")
@@ -77,7 +77,7 @@ def serve(workers: dict[str, Callable[[Turn], None]], name: str) -> None:
 def take_turns(
     module: str, names: Sequence[str], rounds: int, warm_up: int = 2, arguments: Sequence[str] = ()
 ) -> dict[str, list[float]]:
-    """Seconds of each worker's pieces of work, a list a worker, taken in turn; peers not installed are left out.
+    """Seconds of each worker's pieces of work, taken in turn; peers that are not installed are left out.
 
     The first `warm_up` rounds are not counted: they compile and fill caches.
     """
@@ -159,7 +159,8 @@ def compared(
         if name == "derin":
             rows.append([*cells, "1", "", "", ""])
         else:
-            rows.append([*cells, f"{ratio:.2f}x", *_wanted(wanted.get(name)), verdict(ratio, wanted.get(name))])
+            bounds = wanted.get(name)
+            rows.append([*cells, f"{ratio:.2f}x", *_wanted(bounds), verdict(ratio, bounds)])
     return markdown(["", unit, "spread", "peer / derin", "must", "goal", ""], rows)
 
 
@@ -177,7 +178,8 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns are aligned in the source as well."""
     lines = [list(map(str, row)) for row in (head, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    texts = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    texts = [f"| {' | '.join(line)} |" for line in padded]
     return "\n".join([texts[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *texts[1:]])
 
 
@@ -188,8 +190,14 @@ def machine() -> str:
     if info.exists():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":")[1].strip() if lines else model
-    load = f", load {os.getloadavg()[0]:.1f} at the end" if hasattr(os, "getloadavg") else ""
-    return f"Measured on {model}, {cores()} cores, {platform.system()}{load}; {versions()}."
+    return f"Measured on {model}, {cores()} cores, {platform.system()}; {versions()}."
+
+
+def warn_if_busy() -> None:
+    """Say so on stderr when other processes are at work: threads that wait for each other are then slowed most."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > 0.5:
+        print(f"the machine is busy (load {load:.1f}): these numbers will not mean much", file=sys.stderr)
 
 
 def cores() -> int:
@@ -218,7 +226,7 @@ def finish(name: str, title: str, text: str, write: bool, note: str = "") -> Non
 
 
 def write_section(name: str, text: str) -> None:
-    """Put text between the markers of a section of docs/benchmarks.md; the section is made if it is not there."""
+    """Put text between the markers of a section of docs/benchmarks.md, which is made if it is not there."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else HEAD
     if begin not in page:
@@ -238,6 +246,6 @@ def keep(path: Path | None, found: Any) -> None:
 HEAD = """# Benchmarks
 
 derin and its peers on the same work, taken in turn in one run; medians. Written by `python -m bench NAME --write`;
-`python -m bench` lists the names. Machines are noisy: read the ratios, not the seconds. A ratio is the peer's time (or memory)
-over derin's, so above 1 derin is ahead. "must" and "goal" are what the project asks of itself.
+`python -m bench` lists the names. Machines are noisy: read the ratios, not the seconds. A ratio is the peer's time
+(or memory) over derin's, so above 1 derin is ahead. "must" and "goal" are what the project asks of itself.
 """

@@ -1,10 +1,11 @@
-"""Prediction with a 30-128-64-2 MLP: a million rows from memory, and one row ten thousand times: derin and PyTorch.
+"""Prediction with a small MLP, a million rows and one row ten thousand times: derin and PyTorch.
 
     PYTHONPATH=src python -m bench predict [--rounds 5] [--write]
 
-Both give probabilities as a NumPy array for rows that come as a NumPy array. PyTorch works in inference mode, in the chunks that
-are fastest here (of several sizes tried at the start). derin reads the million rows through the schema, as it does any source,
-which standardises them; PyTorch is given them standardised. For single rows derin is run.predictor().
+30-128-64-2. Both give probabilities as a NumPy array for rows that come as a NumPy array. PyTorch works in inference
+mode, in the chunks that are fastest here (of several sizes, tried at the start). derin reads the million rows through
+the schema, as it does any source, which standardises them; PyTorch is given them standardised. For single rows derin
+is run.predictor().
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.measure import THREADS, Turn, compared, finish, keep, serve, take_turns
+from bench.measure import THREADS, Turn, compared, finish, keep, serve, take_turns, warn_if_busy
 
 ROWS, SINGLE = 1_000_000, 10_000
 CHUNKS = (1024, 4096, 16384, 65536, 262144, ROWS)
@@ -35,7 +37,7 @@ def _repeat(turn: Turn, work: Callable[[], object]) -> None:
         turn.end()
 
 
-def _trained_run():  # noqa: ANN202
+def _trained_run() -> Any:
     import derin
     from derin import nn
 
@@ -115,6 +117,7 @@ def main(argv: list[str] | None = None) -> None:
     if given.worker:
         serve(SINGLE_WORKERS if given.single else WORKERS, given.worker)
         return
+    warn_if_busy()
     million = take_turns("bench.predict", list(WORKERS), given.rounds)
     one = take_turns("bench.predict", list(WORKERS), given.rounds, arguments=["--single"])
     keep(given.json, {"million": million, "one": one})

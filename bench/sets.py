@@ -1,4 +1,4 @@
-"""The twelve data sets of bench/defaults.py: what derin is given, and the same rows as plain columns for scikit-learn."""
+"""The twelve sets of bench/defaults.py: what derin is given, and the same rows as columns for scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 BUNDLED = ("iris", "digits", "wine", "breast_cancer", "diabetes")
-FILES = ("titanic", "adult", "bank_marketing", "german_credit", "california_housing", "abalone", "wine_quality")
+FILES = (
+    "titanic",
+    "adult",
+    "bank_marketing",
+    "german_credit",
+    "california_housing",
+    "abalone",
+    "wine_quality",
+)
 MISSING = ("", "?", "NA")
 
 
@@ -80,13 +88,14 @@ def _from_file(
 
 
 def _wine_quality(folder: Path) -> Set:
-    """Red and white wines as one table with a column that tells them apart; the mark, a whole number, is a class."""
+    """Red and white wines as one table, the colour a column; the mark, a whole number, is a class."""
     parts = [np.loadtxt(folder / f"winequality-{colour}.csv", delimiter=",") for colour in ("red", "white")]
     x = np.concatenate(parts)
     colour = np.repeat(["red", "white"], [len(part) for part in parts])
     columns: dict[str, Any] = {f"measure_{i}": x[:, i].tolist() for i in range(x.shape[1] - 1)}
     source = columns | {"colour": colour.tolist(), "quality": x[:, -1].astype(int).tolist()}
-    return Set("wine_quality", source, "quality", x[:, :-1], colour[:, None], _codes(x[:, -1], "classes"), "classes")
+    y = _codes(x[:, -1], "classes")
+    return Set("wine_quality", source, "quality", x[:, :-1], colour[:, None], y, "classes")
 
 
 def _columns(columns: dict[str, tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:

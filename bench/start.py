@@ -1,11 +1,11 @@
-"""A whole process, from import to a trained and scored digits MLP (64-128-64-10, 20 epochs): seconds and peak memory.
+"""A whole process, from import to a trained and scored digits MLP: seconds and peak memory.
 
     PYTHONPATH=src python -m bench start [--rounds 7] [--write]
 
-The programs are those of bench/digits, each as its library is usually used: derin reads scikit-learn's digits by name, the others
-call load_digits(). Batch 32, Adam, 1,437 rows standardised, 360 rows scored. "warm": compiled programs lie in a cache
-on disk, which Keras has as well (JAX's own, told to keep everything); "cold": the cache is a fresh folder each time. What
-Python compiles to bytecode is there in both.
+The programs are those of bench/digits, each as its library is usually used: derin reads scikit-learn's digits by name,
+the others call load_digits(). 64-128-64-10, 20 epochs, batch 32, Adam, 1,437 rows standardised, 360 rows scored.
+"warm": compiled programs lie in a cache on disk, which Keras has as well (JAX's own, told to keep everything);
+"cold": the cache is a fresh folder each time. Python's own bytecode is there in both.
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.measure import NEEDS, ROOT, environment, finish, keep, markdown, median, spread, verdict
+from bench.measure import NEEDS, ROOT, environment, finish, keep, markdown, median, spread, verdict, warn_if_busy
 
-PROGRAMS = {"derin": "with_derin", "Keras on JAX": "with_keras", "torch": "with_torch", "scikit-learn": "with_sklearn"}
+PROGRAMS = {
+    "derin": "with_derin",
+    "Keras on JAX": "with_keras",
+    "torch": "with_torch",
+    "scikit-learn": "with_sklearn",
+}
 COMPILED = ("derin", "Keras on JAX")  # those that have a cache
 WARM = {"Keras on JAX": (2, 3), "torch": (1.5, 2), "scikit-learn": (0.5, 0.8)}
 COLD = {"Keras on JAX": (1, 1.5)}
@@ -53,7 +58,7 @@ def run(name: str, cache: Path) -> Seen:
         megabytes = _wait(child)
         seconds = time.perf_counter() - begin
         if child.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} ended with code {child.returncode}; its message is above.")
+            raise RuntimeError(f"{command[-1]} ended with code {child.returncode}; its message is above.")
         out.seek(0)
         accuracy = json.loads(out.read().splitlines()[-1])["accuracy"]
     return Seen(seconds, megabytes, accuracy)
@@ -97,18 +102,17 @@ def report(found: dict[str, list[Seen]]) -> str:
         ours = found["derin, cold" if cold else "derin"]
         ratio = median(seconds) / median([s.seconds for s in ours])
         memory = median(megabytes) / median([s.megabytes for s in ours])
-        asked = [_asked(ratio, (COLD if cold else WARM).get(peer)), "" if cold else _asked(memory, MEMORY.get(peer))]
+        time_asked = _asked(ratio, (COLD if cold else WARM).get(peer))
+        memory_asked = "" if cold else _asked(memory, MEMORY.get(peer))
         rows.append([
             name if cold or peer not in COMPILED else f"{name}, warm",
-            f"{median(seconds):.2f}", spread(seconds), f"{ratio:.2f}x", asked[0],
-            f"{median(megabytes):.0f}", f"{memory:.2f}x", asked[1],
+            f"{median(seconds):.2f}", spread(seconds), f"{ratio:.2f}x", time_asked,
+            f"{median(megabytes):.0f}", f"{memory:.2f}x", memory_asked,
             f"{100 * median([s.accuracy for s in seen]):.1f} %",
         ])  # fmt: skip
     missing = [p for p in PROGRAMS if p not in found]
-    text = markdown(
-        ["", "seconds", "spread", "/ derin", "asked (must; goal)", "peak MB", "/ derin", "asked", "test accuracy"], rows
-    )
-    return text + (f"\n\nNot installed here: {', '.join(missing)}." if missing else "")
+    head = ["", "seconds", "spread", "/ derin", "must; goal", "peak MB", "/ derin", "must; goal", "test accuracy"]
+    return markdown(head, rows) + (f"\n\nNot installed here: {', '.join(missing)}." if missing else "")
 
 
 def _asked(ratio: float, bounds: tuple[float, float] | None) -> str:
@@ -122,6 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     given = parser.parse_args(argv)
     names = [n for n in PROGRAMS if n not in NEEDS or find_spec(NEEDS[n])]
+    warn_if_busy()
     found = measure(names, given.rounds)
     keep(given.json, found)
     note = f"Medians of {given.rounds} processes of each, in turn."

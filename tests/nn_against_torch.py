@@ -22,9 +22,7 @@ def numpy(tensor):
 def weights(module):
     """torch's state_dict as (params, state) of derin: the same names and layouts, nothing converted."""
     params = {n: jnp.asarray(numpy(p)) for n, p in module.named_parameters()}
-    state = {
-        n: jnp.asarray(numpy(b)) for n, b in module.named_buffers() if not n.endswith("num_batches_tracked")
-    }
+    state = {n: jnp.asarray(numpy(b)) for n, b in module.named_buffers() if not n.endswith("num_batches_tracked")}
     return params, state
 
 
@@ -35,7 +33,7 @@ def compare(layer, module, x, train=False, tolerance=2e-5, seed=0):
     for ours, theirs in zip(made, (params, state), strict=True):
         assert {n: a.shape for n, a in ours.items()} == {n: a.shape for n, a in theirs.items()}
 
-    module.train(train)
+    module.train(train).zero_grad()
     whole = not np.issubdtype(x.dtype, np.floating)
     theirs = torch.tensor(maps(x), requires_grad=not whole)
     y_theirs = module(theirs)

@@ -65,9 +65,7 @@ def test_robust_and_quantile_scaling_equal_sklearn():
     robust = encoded(understood(values, scaling="robust"), values)[:, 0]
     np.testing.assert_allclose(robust, z / np.sqrt(1 + (z / 3) ** 2), rtol=1e-6)
     quantile = encoded(understood(values, scaling="quantile"), values)[:, 0]
-    ours = QuantileTransformer(n_quantiles=256, output_distribution="uniform").fit_transform(values[:, None])[
-        :, 0
-    ]
+    ours = QuantileTransformer(n_quantiles=256, output_distribution="uniform").fit_transform(values[:, None])[:, 0]
     middle = (ours > 0.02) & (ours < 0.98)
     np.testing.assert_allclose(quantile[middle], norm.ppf(ours[middle]), atol=0.02)
     assert np.abs(encoded(understood(values, scaling="quantile"), [1e9, -1e9])).max() < 4
@@ -108,18 +106,14 @@ def test_identifiers():
     running = np.arange(1, n + 1)
     assert "running number" in understood(running, "row", rows=np.arange(n)).why
     some = np.sort(np.random.default_rng(0).permutation(n)[:30])
-    assert (
-        "running number" in understood(running[some], "row", rows=some).why
-    )  # seen in the training rows alone
+    assert "running number" in understood(running[some], "row", rows=some).why  # seen in the training rows alone
     shuffled = np.random.default_rng(0).permutation(n) * 7 + 1000
     assert "identifier" in understood(shuffled, "customer_id").why
     assert "identifier" in understood(shuffled, "PassengerId").why
     assert isinstance(understood(shuffled, "income"), NumericColumn)
     assert isinstance(understood(shuffled, "humid"), NumericColumn)
     assert isinstance(understood(shuffled, "customer_id", asked={"customer_id": "numeric"}), NumericColumn)
-    assert isinstance(
-        understood(shuffled % 5, "customer_id", asked={"customer_id": "categorical"}), CategoryColumn
-    )
+    assert isinstance(understood(shuffled % 5, "customer_id", asked={"customer_id": "categorical"}), CategoryColumn)
 
 
 def test_boolean():

@@ -128,9 +128,7 @@ def test_bytes_are_images(shape):
     assert np.allclose(inputs.std, expected.std((0, 1, 2)) / 255, atol=1e-12)
     y, _ = found.input_layer().apply({}, {}, found.train.x)
     assert y.dtype == jnp.float32
-    assert np.allclose(np.mean(y, (0, 1, 2)), 0, atol=1e-4) and np.allclose(
-        np.std(y, (0, 1, 2)), 1, atol=1e-4
-    )
+    assert np.allclose(np.mean(y, (0, 1, 2)), 0, atol=1e-4) and np.allclose(np.std(y, (0, 1, 2)), 1, atol=1e-4)
     assert np.array_equal(found.schema.encode(x[:2]), expected[:2])
 
 
@@ -392,9 +390,7 @@ def idx_folder(folder: Path, parts=("train", "t10k"), packed=True) -> np.ndarray
     end = ".gz" if packed else ""
     for part, rows in zip(parts, (slice(0, 24), slice(24, 30)), strict=False):
         write_idx(folder / f"{part}-images-idx3-ubyte{end}", x[rows], packed)
-        write_idx(
-            folder / f"{part}-labels-idx1-ubyte{end}", (np.arange(30) % 3).astype(np.uint8)[rows], packed
-        )
+        write_idx(folder / f"{part}-labels-idx1-ubyte{end}", (np.arange(30) % 3).astype(np.uint8)[rows], packed)
     return x
 
 

@@ -93,9 +93,7 @@ def test_titanic(tabular):
 
 def test_adult_with_its_test_part(tabular):
     start = time.perf_counter()
-    data = derin.data.load(
-        tabular / "adult" / "adult-train.csv", -1, test=tabular / "adult" / "adult-test.csv"
-    )
+    data = derin.data.load(tabular / "adult" / "adult-train.csv", -1, test=tabular / "adult" / "adult-test.csv")
     assert time.perf_counter() - start < 5  # measured: 0.6 s; others may be using the machine
     assert data.schema.targets[0].labels == ("<=50K", ">50K")  # those of the test part end in a full stop
     assert len(data.test.rows) == 16281
@@ -243,9 +241,7 @@ def test_line_of_names(tmp_path, text, header):
 def test_header_and_separator_on_request(tmp_path):
     path = written(tmp_path / "t.csv", "name,2019\nx,3\ny,4\n")
     assert read(path, header=True)[0].columns == ["name", "2019"]
-    assert read(path, separator=";")[0].columns == ["0"] or read(path, separator=";")[0].columns == [
-        "name,2019"
-    ]
+    assert read(path, separator=";")[0].columns == ["0"] or read(path, separator=";")[0].columns == ["name,2019"]
 
 
 def test_quoted_cells_with_commas_and_line_ends(tmp_path):
@@ -270,9 +266,7 @@ def test_other_encodings(tmp_path):
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(
-        st.tuples(
-            st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=8), st.integers()
-        ),
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=8), st.integers()),
         min_size=1,
         max_size=30,
     ),
@@ -440,13 +434,9 @@ def test_survey(tabular):
     low, high = frame["population"].quantile([0.25, 0.75])
     reach = high - low
     assert (
-        outlier.mild
-        == ((frame["population"] < low - 1.5 * reach) | (frame["population"] > high + 1.5 * reach)).mean()
+        outlier.mild == ((frame["population"] < low - 1.5 * reach) | (frame["population"] > high + 1.5 * reach)).mean()
     )
-    assert (
-        outlier.far
-        == ((frame["population"] < low - 3 * reach) | (frame["population"] > high + 3 * reach)).mean()
-    )
+    assert outlier.far == ((frame["population"] < low - 3 * reach) | (frame["population"] > high + 3 * reach)).mean()
     pair = next(p for p in found.correlations if {p.a, p.b} == {"total_rooms", "households"})
     np.testing.assert_allclose(pair.r, frame["total_rooms"].corr(frame["households"]), rtol=1e-6)
     assert found.associations[0].column == "median_income"
@@ -458,9 +448,7 @@ def test_survey(tabular):
     alone = survey(tabular / "titanic" / "train.csv")
     assert alone.rows == 891 and not alone.associations
     german = survey(tabular / "german_credit" / "german.csv", -1)
-    table = pd.crosstab(
-        *(pd.read_csv(tabular / "german_credit" / "german.csv", header=None)[c] for c in (0, 20))
-    )
+    table = pd.crosstab(*(pd.read_csv(tabular / "german_credit" / "german.csv", header=None)[c] for c in (0, 20)))
     from scipy.stats.contingency import association
 
     value = next(a for a in german.associations if a.column == "0")

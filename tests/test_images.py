@@ -231,9 +231,7 @@ def test_a_bad_image_is_named(tmp_path, name, reason):
 
 def test_bad_images_are_skipped_on_request(tmp_path):
     bad_folder(tmp_path)
-    with pytest.warns(
-        data.DataWarning, match=r"3 of 15 image files .* skipped: .*photo.jpg.*empty.png.*words.png"
-    ):
+    with pytest.warns(data.DataWarning, match=r"3 of 15 image files .* skipped: .*photo.jpg.*empty.png.*words.png"):
         found = data.load(tmp_path, skip_bad=True, size=(10, 8), **ALL)
     assert len(found.train.rows) == 12 and found.train.y.tolist() == [0] * 6 + [1] * 6
     assert np.array_equal(found.train.x[6], pixels((10, 8, 3), 100))

@@ -95,11 +95,7 @@ def by_sklearn(name: str, p: np.ndarray, y: np.ndarray) -> np.ndarray | float:
         if name == "roc_auc":
             if len(np.unique(y)) < classes:
                 return np.nan
-            return (
-                sk.roc_auc_score(y, scores)
-                if classes == 2
-                else sk.roc_auc_score(curve_y, scores, average="macro")
-            )
+            return sk.roc_auc_score(y, scores) if classes == 2 else sk.roc_auc_score(curve_y, scores, average="macro")
         if name == "top_3_accuracy":
             return 1.0 if classes <= 3 else sk.top_k_accuracy_score(y, p, k=3, labels=labels)
         return {
@@ -153,9 +149,7 @@ class TestAgainstScikitLearn:
         else:
             np.testing.assert_allclose(metric(name)(score, y), by_sklearn(name, score, y), rtol=1e-5)
 
-    @pytest.mark.parametrize(
-        "name", ["accuracy", "f1", "roc_auc", "average_precision", "log_loss", "mae", "r2"]
-    )
+    @pytest.mark.parametrize("name", ["accuracy", "f1", "roc_auc", "average_precision", "log_loss", "mae", "r2"])
     def test_weights_other_than_0_and_1(self, name):
         rng = np.random.default_rng(1)
         p, y, _ = classes_case(1, 60, 2, "some") if metric(name).kind == "classes" else numbers_case(1, 60)
@@ -290,6 +284,4 @@ def test_course_numbers():
     found = [float(metric(m)(said, y)) for m in ("mse", "rmse", "mae")]
     np.testing.assert_allclose(found, [8 / 3, 1.63299, 4 / 3], atol=1e-5)
     p = np.array([0.9, 0.7, 0.3])
-    np.testing.assert_allclose(
-        metric("log_loss")(np.stack([1 - p, p], 1), np.array([1, 1, 0])), 0.27290, atol=1e-5
-    )
+    np.testing.assert_allclose(metric("log_loss")(np.stack([1 - p, p], 1), np.array([1, 1, 0])), 0.27290, atol=1e-5)

@@ -81,7 +81,11 @@ def test_sequential_has_the_names_and_values_of_a_torch_state_dict():
     )
     t = torch.nn
     theirs = t.Sequential(
-        t.Linear(6, 5), t.BatchNorm1d(5), t.LeakyReLU(0.2), t.Sequential(t.Linear(5, 4), t.Tanh()), t.Linear(4, 3)
+        t.Linear(6, 5),
+        t.BatchNorm1d(5),
+        t.LeakyReLU(0.2),
+        t.Sequential(t.Linear(5, 4), t.Tanh()),
+        t.Linear(4, 3),
     )
     compare(ours, theirs, normal((8, 6)), train=True)
     compare(ours, theirs, normal((8, 6)), train=False)
@@ -136,7 +140,7 @@ def test_embedding_starts_as_torch_s(key):
 
 
 def test_another_start_can_be_asked_for(key):
-    layer = nn.Linear(3, weight_init=nn.Constant(2.0), bias_init=nn.Zeros())
+    layer = nn.Linear(3, weight_init=nn.Full(2.0), bias_init=nn.Zeros())
     params, _ = layer.init(key, jnp.ones((1, 2)))
     assert (params["weight"] == 2).all() and (params["bias"] == 0).all()
     assert spec.from_json(spec.to_json(layer)) == layer
@@ -235,7 +239,11 @@ def test_a_bad_field_is_refused(bad, message):
     [
         (nn.Linear(2), jnp.ones((3, 4), int), "Linear needs a float input .* got int32 of shape"),
         (nn.Linear(2), jnp.ones(()), r"Linear needs an input \[..., in\], got shape \(\)"),
-        (nn.Conv2d(2, 3), jnp.ones((3, 4)), r"Conv2d needs an input \[batch, height, width, channels\], got shape \(3, 4\)"),
+        (
+            nn.Conv2d(2, 3),
+            jnp.ones((3, 4)),
+            r"Conv2d needs an input \[batch, height, width, channels\], got shape \(3, 4\)",
+        ),
         (nn.Conv2d(2, 3), jnp.ones((1, 8, 8, 1), jnp.uint8), "Conv2d needs a float input .* got uint8"),
         (nn.Conv2d(2, 5), jnp.ones((1, 8, 4, 1)), "reaches over 5 values, .* has a width of 4"),
         (nn.Conv2d(2, 3, groups=2), jnp.ones((1, 8, 8, 3)), "2 groups do not divide the 3 channels"),
@@ -284,7 +292,7 @@ X, MAP = normal((4, 6)), normal((3, 8, 9, 4))
     "layer, x",
     [
         (nn.Linear(3), X),
-        (nn.Linear(3, weight_init=nn.HeNormal(0.1), bias_init=nn.Constant(0.5)), normal((2, 3, 6))),
+        (nn.Linear(3, weight_init=nn.HeNormal(0.1), bias_init=nn.Full(0.5)), normal((2, 3, 6))),
         (nn.Conv2d(4, 3, padding="same"), MAP),
         (nn.Conv2d(4, (3, 2), stride=2, padding=(1, 0), groups=2), MAP),
         (nn.MaxPool2d(2), MAP),
@@ -303,5 +311,3 @@ X, MAP = normal((4, 6)), normal((3, 8, 9, 4))
 )
 def test_conformance(layer, x):
     check_layer(layer, x)
-
-

@@ -282,9 +282,7 @@ class TestMessages:
     @pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
     @pytest.mark.parametrize("rate", [math.nan, math.inf, -1e-3, 0.0, 0])
     def test_learning_rate(self, cls, rate):
-        with pytest.raises(
-            SpecError, match=rf"{cls.__name__}.learning_rate must be a positive, finite number.*got "
-        ):
+        with pytest.raises(SpecError, match=rf"{cls.__name__}.learning_rate must be a positive, finite number.*got "):
             cls(learning_rate=rate)
 
     @pytest.mark.parametrize(

@@ -124,6 +124,17 @@ def test_a_finished_run_can_be_trained_longer(tmp_path):
     assert derin.load(tmp_path / "run").experiment.epochs == 5
 
 
+def test_a_run_that_fails_keeps_its_last_good_epoch(tmp_path):
+    """The learning rate explodes in the fourth epoch: the checkpoint is the third's, and the run can be used."""
+    fields = {"optimizer": optim.SGD(0.1), "schedule": optim.StepLR(3, gamma=1e30), "batch_size": 16}
+    with pytest.raises(derin.TrainingFailed, match=r"failed in epoch 4, step \d"):
+        small(tmp_path / "run", epochs=9, **fields)
+    back = derin.load(tmp_path / "run")
+    whole, _ = small(epochs=9, callbacks=[lambda r: "stop" if r.epoch == 3 else None], **fields)
+    assert back.stopped == "failed" and back.history == whole.history
+    assert all(np.array_equal(back.params[k], whole.params[k]) for k in whole.params)
+
+
 def test_other_data_are_refused(tmp_path):
     small(tmp_path / "run")
     rng = np.random.default_rng(1)

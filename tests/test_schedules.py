@@ -143,9 +143,7 @@ class TestOthers:
     def test_warmup_within_a_warmup(self):
         """Schedules compose: each begins where the one before ends."""
         rates = by_step(Warmup(2, Warmup(2, start_factor=0.5), start_factor=0.0))
-        np.testing.assert_allclose(
-            np.asarray(rates)[[0, 25, 50, 75, 100, 199]], [0, 0.5, 0.5, 0.75, 1, 1], atol=1e-6
-        )
+        np.testing.assert_allclose(np.asarray(rates)[[0, 25, 50, 75, 100, 199]], [0, 0.5, 0.5, 0.75, 1, 1], atol=1e-6)
 
 
 ALL = (

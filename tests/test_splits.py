@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from derin.data import DataWarning, split_rows
 from derin.errors import DataError
 
-SHARES = st.sampled_from(
-    [(0.15, 0.15), (0.2, 0.0), (0.0, 0.3), (0.0, 0.0), (0.4, 0.4), (0.05, 0.1), (1 / 3, 1 / 3)]
-)
+SHARES = st.sampled_from([(0.15, 0.15), (0.2, 0.0), (0.0, 0.3), (0.0, 0.0), (0.4, 0.4), (0.05, 0.1), (1 / 3, 1 / 3)])
 ROWS = st.integers(20, 300)
 SEEDS = st.integers(0, 1000)
 

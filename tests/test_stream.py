@@ -162,9 +162,7 @@ def test_no_room(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(
-    not hasattr(stream.os, "posix_fallocate"), reason="this system reserves no room for files"
-)
+@pytest.mark.skipif(not hasattr(stream.os, "posix_fallocate"), reason="this system reserves no room for files")
 def test_a_disk_that_fills(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

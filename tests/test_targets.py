@@ -82,9 +82,7 @@ def test_labels_written_otherwise():
 
 
 def test_unknown_label():
-    with pytest.raises(
-        DataError, match=r"'maybe' \(row 1\) is not a class of target 'y'; the classes are 'no', 'yes'"
-    ):
+    with pytest.raises(DataError, match=r"'maybe' \(row 1\) is not a class of target 'y'; the classes are 'no', 'yes'"):
         ClassTarget("y", ("no", "yes")).encode(["no", "maybe"])
 
 

@@ -196,8 +196,8 @@ def set(spec: Any, path: str, value: Any) -> Any:  # the field's word for it; th
     """A copy of a spec with another value at a dotted path.
 
     >>> from derin.nn import Dropout, Linear, Sequential
-    >>> set(Sequential(Linear(8), Dropout(0.2)), "layers.1.rate", 0.5)
-    Sequential(Linear(8), Dropout(rate=0.5))
+    >>> set(Sequential(Linear(8), Dropout(0.2)), "layers.1.rate", 0.4)
+    Sequential(Linear(8), Dropout(rate=0.4))
     """
     return _set(spec, path.split("."), value, "")
 
@@ -410,6 +410,7 @@ def _import_all() -> None:
     import derin.data.columns
     import derin.data.images
     import derin.engine
+    import derin.models
     import derin.nn
     import derin.optim  # noqa: F401
 
@@ -494,7 +495,7 @@ def _flatten_with_keys(spec: Any) -> tuple[list[Any], Any]:
 def _unflattener(cls: type) -> Callable[[Any, Any], Any]:
     def unflatten(aux: Any, values: Any) -> Any:
         names, static = aux
-        spec = object.__new__(cls)
+        spec: Any = object.__new__(cls)
         given = dict(zip(names, values, strict=True)) | dict(static)
         for name in _field_names(cls):  # in the order of the fields, so that equal specs flatten alike
             spec.__dict__[name] = given[name]
@@ -554,7 +555,7 @@ def _required(f: dataclasses.Field) -> bool:
 
 
 def _default(f: dataclasses.Field) -> Any:
-    return f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
+    return f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[operator]
 
 
 def _checked(spec: Any, name: str, hint: Any, value: Any) -> Any:

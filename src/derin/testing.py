@@ -33,9 +33,7 @@ class ConformanceError(AssertionError):
 # -- layers
 
 
-def check_layer(
-    layer: Module, *inputs: Any, key: jax.Array | None = None, skip: tuple[str, ...] = ()
-) -> None:
+def check_layer(layer: Module, *inputs: Any, key: jax.Array | None = None, skip: tuple[str, ...] = ()) -> None:
     """Run every check of CHECKS on a layer, with inputs of its kind: at least two rows, ordinary values.
 
     Raises ConformanceError at the first that fails.
@@ -47,9 +45,9 @@ def check_layer(
     ...     '''Twice as wide.   x: [batch, in] -> [batch, in]'''
     ...     def forward(self, x):
     ...         return jnp.concatenate([x, x], -1)
-    >>> check_layer(Wrong(), jnp.ones((3, 2)), skip=("file",))
+    >>> check_layer(Wrong(), jnp.ones((3, 2)))
     Traceback (most recent call last):
-    derin.testing.ConformanceError: Wrong: shape: the docstring says [batch, in] -> [batch, in], but an input of (3, 2) gave (3, 4): in is 2 and 4.
+    derin.testing.ConformanceError: Wrong: shape: [batch, in] -> [batch, in], but (3, 2) gave (3, 4): in is 2 and 4.
     """
     key = jax.random.key(0) if key is None else key
     inputs = tuple(jnp.asarray(x) for x in inputs)
@@ -159,7 +157,11 @@ def _scalars(layer: Module, inputs: tuple, key: jax.Array) -> None:
         except (jax.errors.JAXTypeError, TypeError, ValueError) as error:
             raise _Failed(f"a Scalar is not used as one (`if` or float() on it?): {_line(error)}") from error
         plain = changed.apply(params, state, *inputs, train=True, key=key)
-        _same(plain, traced, f"with its Scalars traced, the layer gives something else ({spec.leaf_paths(layer)})")
+        _same(
+            plain,
+            traced,
+            f"with its Scalars traced, the layer gives something else ({spec.leaf_paths(layer)})",
+        )
     if len(traces) != 1:
         raise _Failed("another value of a Scalar compiled another program.")
 
@@ -184,7 +186,7 @@ def _shape(layer: Module, inputs: tuple, key: jax.Array) -> None:
             if wrong:
                 said = f"{', '.join(left)} -> {', '.join(right)}"
                 came = ", ".join(map(str, shapes[0])), ", ".join(map(str, shapes[1]))
-                raise _Failed(f"the docstring says {said}, but an input of {came[0]} gave {came[1]}: {wrong}.")
+                raise _Failed(f"{said}, but {came[0]} gave {came[1]}: {wrong}.")
 
 
 def _bind(pattern: str, shape: tuple[int, ...], sizes: dict[str, Any]) -> str:
@@ -303,7 +305,11 @@ def check_loss(loss: Loss, output: jax.Array, target: jax.Array) -> None:
         mean = loss(output, target)
         _same(mean, loss(output, target, jnp.ones(n)), "weights of one change the mean")
         _same(mean, jax.jit(loss)(output, target), "compiled and not compiled differ")
-        _same(mean, jax.jit(lambda own: own(output, target))(loss), "with its Scalars traced, it gives something else")
+        _same(
+            mean,
+            jax.jit(lambda own: own(output, target))(loss),
+            "with its Scalars traced, it gives something else",
+        )
         half = jnp.arange(n) < (n + 1) // 2
         few = loss(output[half], target[half])
         _same(few, loss(output, target, half.astype(jnp.float32)), "examples of weight 0 change the mean")
@@ -347,7 +353,11 @@ def check_optimizer(optimizer: Any, params: Arrays | None = None) -> None:
         if getattr(type(optimizer), "elementwise", False):
             flat = {"": jnp.concatenate([p.ravel() for p in params.values()])}
             joined = {"": jnp.concatenate([plain[name].ravel() for name in params])}
-            _same(joined, run(optimizer, flat, 0.01), "elementwise is True, but one flat vector gives something else")
+            _same(
+                joined,
+                run(optimizer, flat, 0.01),
+                "elementwise is True, but one flat vector gives something else",
+            )
         _same_spec(optimizer)
     except _Failed as failed:
         raise ConformanceError(f"{who}: {failed}") from failed
@@ -374,7 +384,7 @@ def _same_spec(value: Spec) -> None:
             copy = copied()
         except Exception as error:
             raise _Failed(f"{way} fails: {_line(error)}") from error
-        if copy != value or spec.structure(copy) != structure:
+        if copy != value or bool(spec.structure(copy) != structure):
             raise _Failed(f"{way} gives {copy!r} back, not {value!r}.")
 
 
@@ -397,7 +407,7 @@ def _same(a: Any, b: Any, what: str) -> None:
 
 
 def _close(a: Any, b: Any, exact: bool = False) -> bool:
-    if jax.tree.structure(a) != jax.tree.structure(b):
+    if not jax.tree.structure(a) == jax.tree.structure(b):
         return False
     for u, v in zip(map(_numpy, jax.tree.leaves(a)), map(_numpy, jax.tree.leaves(b)), strict=True):
         within = 0 if exact else 1e-4 * max(1.0, np.abs(u[np.isfinite(u)]).max(initial=0))
@@ -422,7 +432,7 @@ def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
 
 def _kinds(tree: Any) -> Any:
     leaves, structure = jax.tree.flatten(tree)
-    return structure, [(jnp.shape(a), jnp.result_type(a)) for a in leaves]
+    return str(structure), [(jnp.shape(a), jnp.result_type(a)) for a in leaves]
 
 
 def _line(error: Exception) -> str:

@@ -83,11 +83,10 @@ def _refuse(error: Exception, text: str, code: int, arguments: Sequence[str]) ->
 
 def _with_rescue(error: TrainingFailed) -> str:
     """The message, and where the last good weights are."""
-    run = getattr(error, "run", None)
-    path: Path | None = getattr(run, "path", None)
-    if path is None or not path.exists() or run.folder.checkpoint() is None:
+    folder = getattr(getattr(error, "run", None), "folder", None)
+    if folder is None or not folder.path.exists() or folder.checkpoint() is None:
         return str(error)
-    return f"{error} The last good checkpoint is in {path}."
+    return f"{error} The last good checkpoint is in {folder.path}."
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from derin.cli.options import Flag, Text, Texts, with_data_options
+from derin.cli.options import Text, Texts, argument, option, with_data_options
 
 if TYPE_CHECKING:
     from derin.data import Dataset
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="derin",
     help="Train neural networks on tables, images and arrays, and predict with them.",
-    epilog="\b\nA first run:\n  derin fit digits\n  derin show runs/digits-1\nMore about a command, with examples: derin fit --help",
+    epilog="\b\nA first run:\n  derin fit digits\n  derin show runs/digits-1\n"
+    "More about a command, with examples: derin fit --help",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,10 +41,6 @@ class Answer(NamedTuple):
     code: int = 0
 
 
-class Stopped(Exception):
-    """Ctrl-C, where there is nothing to save."""
-
-
 def command(name: str, short: str, examples: str) -> Callable[[Callable[..., Answer]], Callable[..., int]]:
     """Register a command: its answer goes to standard output, as JSON if `as_json` asks for it."""
 
@@ -51,7 +48,11 @@ def command(name: str, short: str, examples: str) -> Callable[[Callable[..., Ans
         @functools.wraps(function)
         def run(**values: Any) -> int:
             _import(values.pop("modules", None) or [])
-            answer = function(**values)
+            try:
+                answer = function(**values)
+            except KeyboardInterrupt:  # where nothing is worth keeping
+                print("derin: interrupted; nothing was written.", file=sys.stderr)
+                return 130
             if values.get("as_json"):
                 print(json.dumps(_jsonable(answer.values), ensure_ascii=False, allow_nan=False))
             elif answer.text and not values.get("quiet"):
@@ -70,51 +71,77 @@ def command(name: str, short: str, examples: str) -> Callable[[Callable[..., Ans
 
 # -- arguments and options
 
-RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run: runs/NAME.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+SourceToFit = Annotated[
+    str,
+    argument(
+        "SOURCE",
+        "What to learn from: a CSV, TSV or Parquet file, a folder of images with a sub-folder a class, an .npy, .npz, "
+        "idx or HDF5 file, a bundled set (iris, digits, wine, breast_cancer, diabetes, linnerud), or an experiment "
+        "file (.toml) of `derin new`.",
+    ),
+]
+SourceToSee = Annotated[str, argument("SOURCE", "The data, as for `derin fit`.")]
+SourceToPredict = Annotated[str, argument("SOURCE", "Rows like those of training; the target may be absent.")]
+SourceToScore = Annotated[
+    Text, argument("[SOURCE]", "Rows with the target, like those of training. Without it: the run's test part.")
+]
+SourceOfNew = Annotated[
+    Text, argument("[SOURCE]", "The data; the file then names them, and holds a network that fits them.")
+]
+RunPath = Annotated[str, argument("RUN", "The folder of a run: runs/NAME.")]
+ExportFile = Annotated[str, argument("FILE.safetensors", "The file to write.")]
+
+AsJson = Annotated[bool, option("--json", help="Print one JSON object, and nothing else, on standard output.")]
+Quiet = Annotated[bool, option("--quiet", "-q", help="Print nothing but errors.")]
 Modules = Annotated[
     Texts,
-    typer.Option(
+    option(
         "--import",
         metavar="MODULE",
         help="Import this Python module (or file) first: it defines layers of yours. Repeatable.",
-        show_default=False,
     ),
 ]
 Net = Annotated[
     Text,
-    typer.Option(
+    option(
         "--net",
         metavar="NET",
         help='mlp:128,64 (hidden layers), cnn, or the layers: "Sequential(Linear(64), ReLU(), Linear(3))".',
-        show_default=False,
     ),
 ]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        "--epochs",
-        metavar="N",
-        help="How often all rows are seen.",
-        show_default=False,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        "--seed", metavar="N", help="Another number starts from other weights (0).", show_default=False,
-    ),
-]  # fmt: skip
+Epochs = Annotated[int | None, option("--epochs", metavar="N", help="How often all rows are seen.")]
+MoreEpochs = Annotated[int | None, option("--epochs", metavar="N", help="Train up to this many epochs in all.")]
+Seed = Annotated[int | None, option("--seed", metavar="N", help="Another number starts from other weights (0).")]
 Set = Annotated[
     Texts,
-    typer.Option(
+    option(
         "--set",
         metavar="PATH=VALUE",
         help='Any value of the experiment: optimizer.learning_rate=0.01, batch_size=32, optimizer="SGD(0.1)". '
         "`derin new` lists them. Repeatable.",
-        show_default=False,
     ),
+]
+DataOfFile = Annotated[
+    Text,
+    option(
+        "--data",
+        metavar="SOURCE",
+        help="With an experiment file: learn from this instead of what its [data] table names.",
+    ),
+]
+MovedData = Annotated[Text, option("--data", metavar="SOURCE", help="Where the same data are now, if they moved.")]
+RunFolderOut = Annotated[
+    Text,
+    option("--out", "-o", metavar="FOLDER", help="Where the run is kept: a new folder (runs/NAME-1, -2, ...)."),
+]
+PredictionsOut = Annotated[
+    str, option("--out", "-o", metavar="FILE", help="The file to write: .csv, .tsv or .parquet.")
+]
+ExperimentOut = Annotated[
+    Text, option("--out", "-o", metavar="FILE.toml", help="The file to write, a new one. Without it: the screen.")
+]
+PartName = Annotated[
+    str, option("--part", metavar="PART", help="Which part of the run's own data: test (the usual), valid or train.")
 ]
 
 
@@ -142,40 +169,17 @@ derin fit titanic.toml --set optimizer.learning_rate=0.003
 )
 @with_data_options
 def fit(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="What to learn from: a CSV, TSV or Parquet file, a folder of images with a sub-folder a class, an .npy, "
-            ".npz, idx or HDF5 file, a bundled set (iris, digits, wine, breast_cancer, diabetes, linnerud), or an "
-            "experiment file (.toml) of `derin new`.",
-            show_default=False,
-        ),
-    ],
+    source: SourceToFit,
     net: Net = None,
     epochs: Epochs = None,
     seed: Seed = None,
     set: Set = None,
-    data: Annotated[
-        Text,
-        typer.Option(
-            "--data",
-            metavar="SOURCE",
-            help="With an experiment file: learn from this instead of what its [data] table names.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Text,
-        typer.Option(
-            "--out", "-o", metavar="FOLDER", help="Where the run is kept; a new folder (runs/NAME-1, -2, ...).",
-            show_default=False,
-        ),
-    ] = None,
+    data: DataOfFile = None,
+    out: RunFolderOut = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     reading: dict[str, Any] = {},  # noqa: B006  filled by with_data_options
-) -> Answer:  # fmt: skip
+) -> Answer:
     """Train a network, keep it in a run folder, and say how good it is on rows it has not seen."""
     silent = quiet or as_json
     experiment, source, reading, name = _what_to_train(source, data, reading)
@@ -186,7 +190,10 @@ def fit(
     path = Path(out) if out is not None else _next_free(name)
     if not silent:
         print(_about(dataset, experiment), file=sys.stderr)
-    run = experiment.fit(dataset, out=path, progress=not silent)
+    try:
+        run = experiment.fit(dataset, out=path, progress=not silent)
+    except KeyboardInterrupt:
+        return _interrupted_at_once(path)
     return _trained(run, dataset)
 
 
@@ -199,19 +206,7 @@ derin resume runs/titanic-1 --epochs 100
 """,
 )
 def resume(
-    path: RunPath,
-    epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", metavar="N", help="Train up to this many epochs in all.", show_default=False),
-    ] = None,
-    data: Annotated[
-        Text,
-        typer.Option(
-            "--data", metavar="SOURCE", help="Where the same data are now, if they have moved.", show_default=False
-        ),
-    ] = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    path: RunPath, epochs: MoreEpochs = None, data: MovedData = None, quiet: Quiet = False, as_json: AsJson = False
 ) -> Answer:
     """Train on a run that was stopped, as if it had not been; or for more epochs."""
     from derin.errors import SpecError
@@ -226,7 +221,10 @@ def resume(
         values = {"status": run.stopped, "path": str(path), "epochs": done}
         return Answer(values, f"{path}: {done} of {wanted} epochs, {why}.{more}")
     dataset = _load(data, run.about_data["options"]) if data is not None else run.reload_data()
-    run = run.resume(dataset, epochs=epochs, progress=not (quiet or as_json))
+    try:
+        run = run.resume(dataset, epochs=epochs, progress=not (quiet or as_json))
+    except KeyboardInterrupt:
+        return _interrupted_at_once(Path(path))
     return _trained(run, dataset)
 
 
@@ -238,20 +236,7 @@ derin evaluate runs/titanic-1
 derin evaluate runs/titanic-1 more.csv
 """,
 )
-def evaluate(
-    path: RunPath,
-    source: Annotated[
-        Text,
-        typer.Argument(
-            metavar="[SOURCE]", help="Rows with the target, like those of training. Without it: the run's test part.",
-            show_default=False,
-        ),
-    ] = None,
-    part: Annotated[
-        str, typer.Option("--part", metavar="PART", help="Which part of the run's own data: test, valid or train.")
-    ] = "test",
-    as_json: AsJson = False,
-) -> Answer:  # fmt: skip
+def evaluate(path: RunPath, source: SourceToScore = None, part: PartName = "test", as_json: AsJson = False) -> Answer:
     """Score a run: loss and metrics on rows with the right answers."""
     from derin.errors import DataError
 
@@ -274,21 +259,7 @@ derin predict runs/photos-1 inbox/ -o predictions.parquet
 """,
 )
 def predict(
-    path: RunPath,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE", help="Rows like those of training; the target may be absent.", show_default=False
-        ),
-    ],
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out", "-o", metavar="FILE", help="The file to write: .csv, .tsv or .parquet.", show_default=False
-        ),
-    ],
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    path: RunPath, source: SourceToPredict, out: PredictionsOut, quiet: Quiet = False, as_json: AsJson = False
 ) -> Answer:
     """Predict a row for each row of SOURCE, in its order: the class and its probabilities, or the number."""
     from derin.cli.predictions import check_output, write_predictions
@@ -321,11 +292,7 @@ def show(path: RunPath, as_json: AsJson = False) -> Answer:
 derin export runs/titanic-1 titanic.safetensors
 """,
 )
-def export(
-    path: RunPath,
-    file: Annotated[str, typer.Argument(metavar="FILE.safetensors", help="The file to write.", show_default=False)],
-    as_json: AsJson = False,
-) -> Answer:
+def export(path: RunPath, file: ExportFile, as_json: AsJson = False) -> Answer:
     """Write the weights as safetensors, named and laid out as PyTorch's state_dict."""
     from derin.errors import RunError
 
@@ -350,21 +317,15 @@ derin new
 )
 @with_data_options
 def new(
-    source: Annotated[
-        Text,
-        typer.Argument(metavar="[SOURCE]", help="The data; the file then names them and a network that fits.", show_default=False),
-    ] = None,
+    source: SourceOfNew = None,
     net: Net = None,
     epochs: Epochs = None,
     seed: Seed = None,
     set: Set = None,
-    out: Annotated[
-        Text,
-        typer.Option("--out", "-o", metavar="FILE.toml", help="The file to write, a new one. Without it: the screen.", show_default=False),
-    ] = None,
+    out: ExperimentOut = None,
     as_json: AsJson = False,
     reading: dict[str, Any] = {},  # noqa: B006
-) -> Answer:  # fmt: skip
+) -> Answer:
     """Write an experiment file: every choice with its default, to be edited and trained."""
     from derin import spec
     from derin.cli.files import experiment_text
@@ -405,7 +366,7 @@ derin data titanic.csv --target Survived
 )
 @with_data_options
 def data(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As for `derin fit`.", show_default=False)],
+    source: SourceToSee,
     as_json: AsJson = False,
     reading: dict[str, Any] = {},  # noqa: B006
 ) -> Answer:
@@ -440,7 +401,12 @@ def _what_to_train(
 
 
 def _name(source: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", Path(source).resolve().name.split(".")[0]).strip("-") or "run"
+    """What a run is called after: the file, or its folder where all files are called like this one."""
+    path = Path(source).resolve()
+    stem = path.name.split(".")[0]
+    if path.exists() and stem.lower() in ("train", "training", "data", "dataset", "experiment"):
+        stem = path.parent.name or stem
+    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "run"
 
 
 def _next_free(name: str) -> Path:
@@ -602,6 +568,15 @@ def _trained(run: Run, dataset: Dataset) -> Answer:
         f"        derin predict {_quoted(run.path)} NEW_ROWS -o predictions.csv",
     ]
     return Answer(values, "\n".join(lines))
+
+
+def _interrupted_at_once(path: Path) -> Answer:
+    """The answer after a second Ctrl-C, which does not wait for the end of the epoch."""
+    if not path.exists():  # before the first checkpoint
+        raise KeyboardInterrupt
+    values = {"status": "interrupted", "path": str(path), "resume": f"derin resume {_quoted(path)}"}
+    print(f"derin: interrupted; the last checkpoint is kept. To go on:\n    {values['resume']}", file=sys.stderr)
+    return Answer(values, "", 130)
 
 
 def _in_a_line(values: dict[str, Any]) -> str:

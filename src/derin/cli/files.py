@@ -120,12 +120,15 @@ def _data_table(data: dict[str, Any]) -> Iterator[str]:
 
 
 def _value(value: Any) -> str:
+    """One value as TOML; a list with tables in it takes a line for each."""
     import tomli_w
-
-    from derin.spec import _without_none
 
     if value is None:
         return "{ none = true }"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{k} = {_value(v)}" for k, v in value.items()) + " }"
-    return tomli_w.dumps({"v": _without_none(value)}).removeprefix("v = ").rstrip("\n")
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return "[\n" + "".join(f"    {_value(v)},\n" for v in value) + "]"
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    return tomli_w.dumps({"v": value}).removeprefix("v = ").rstrip("\n")

@@ -11,8 +11,12 @@ from typing import Annotated, Any
 import typer
 
 
-def _option(*names: str, metavar: str | None = None, help: str) -> Any:
+def option(*names: str, metavar: str | None = None, help: str) -> Any:
     return typer.Option(*names, metavar=metavar, help=help, show_default=False)
+
+
+def argument(metavar: str, help: str) -> Any:
+    return typer.Argument(metavar=metavar, help=help, show_default=False)
 
 
 Text = str | None
@@ -23,95 +27,95 @@ Flag = bool | None
 DATA_OPTIONS: dict[str, Any] = {
     "target": Annotated[
         Texts,
-        _option("--target", "-t", metavar="COLUMN", help="What to predict: a column's name, or its place "
+        option("--target", "-t", metavar="COLUMN", help="What to predict: a column's name, or its place "
                 "(-1 is the last). Repeat it for several targets."),
     ],
     "task": Annotated[
         Text,
-        _option("--task", metavar="KIND", help="classes or number, if derin takes the target for the "
+        option("--task", metavar="KIND", help="classes or number, if derin takes the target for the "
                 "wrong one."),
     ],
     "valid": Annotated[
         Text,
-        _option("--valid", metavar="SHARE|FILE", help="The rows that choose the best epoch: a share of all "
+        option("--valid", metavar="SHARE|FILE", help="The rows that choose the best epoch: a share of all "
                 "rows (0.15), or a file of their own."),
     ],
     "test": Annotated[
         Text,
-        _option("--test", metavar="SHARE|FILE", help="The rows that judge the result: a share of all rows "
+        option("--test", metavar="SHARE|FILE", help="The rows that judge the result: a share of all rows "
                 "(0.15), or a file of their own."),
     ],
     "stratify": Annotated[
         Flag,
-        _option("--stratify/--no-stratify", help="Give every part its share of each class (done for "
+        option("--stratify/--no-stratify", help="Give every part its share of each class (done for "
                 "classes)."),
     ],
     "group": Annotated[
-        Text, _option("--group", metavar="COLUMN", help="Rows of one group stay in one part.")
+        Text, option("--group", metavar="COLUMN", help="Rows of one group stay in one part.")
     ],
     "time": Annotated[
         Text,
-        _option("--time", metavar="COLUMN", help="Train on the earliest rows, test on the latest."),
+        option("--time", metavar="COLUMN", help="Train on the earliest rows, test on the latest."),
     ],
     "split_seed": Annotated[
         int | None,
-        _option("--split-seed", metavar="N", help="Another number cuts the rows another way (0)."),
+        option("--split-seed", metavar="N", help="Another number cuts the rows another way (0)."),
     ],
     "memory_budget": Annotated[
         Text,
-        _option("--memory-budget", metavar="SIZE", help="Data larger than this stream from disk: 500MB, "
+        option("--memory-budget", metavar="SIZE", help="Data larger than this stream from disk: 500MB, "
                 "2GB."),
     ],
     "drop": Annotated[
-        Texts, _option("--drop", metavar="COLUMN", help="Tables: a column not to learn from. Repeatable.")
+        Texts, option("--drop", metavar="COLUMN", help="Tables: a column not to learn from. Repeatable.")
     ],
     "categorical": Annotated[
         Texts,
-        _option("--categorical", metavar="COLUMN", help="Tables: a column of categories, whatever it looks like. "
+        option("--categorical", metavar="COLUMN", help="Tables: a column of categories, whatever it looks like. "
                 "Repeatable."),
     ],
     "numeric": Annotated[
         Texts,
-        _option("--numeric", metavar="COLUMN", help="Tables: a column of numbers, whatever it looks like. "
+        option("--numeric", metavar="COLUMN", help="Tables: a column of numbers, whatever it looks like. "
                 "Repeatable."),
     ],
     "missing": Annotated[
         Texts,
-        _option("--missing", metavar="TEXT", help="Tables: a text that means 'no value', in place of the usual "
+        option("--missing", metavar="TEXT", help="Tables: a text that means 'no value', in place of the usual "
                 "ones. Repeatable."),
     ],
     "header": Annotated[
-        Flag, _option("--header/--no-header", help="Tables: does the first line hold the columns' names?")
+        Flag, option("--header/--no-header", help="Tables: does the first line hold the columns' names?")
     ],
     "separator": Annotated[
-        Text, _option("--separator", metavar="CHARACTER", help="Tables: what stands between cells: , ; tab")
+        Text, option("--separator", metavar="CHARACTER", help="Tables: what stands between cells: , ; tab")
     ],
     "encoding": Annotated[
-        Text, _option("--encoding", metavar="NAME", help="Tables: how the file writes letters: utf-8, latin-1 ...")
+        Text, option("--encoding", metavar="NAME", help="Tables: how the file writes letters: utf-8, latin-1 ...")
     ],
     "scaling": Annotated[
         Text,
-        _option("--scaling", metavar="KIND", help="Tables: how numbers are scaled: standard, robust or quantile."),
+        option("--scaling", metavar="KIND", help="Tables: how numbers are scaled: standard, robust or quantile."),
     ],
     "size": Annotated[
         Text,
-        _option("--image-size", "--size", metavar="N|H,W", help="Images: resize to N x N, or height,width."),
+        option("--image-size", "--size", metavar="N|H,W", help="Images: resize to N x N, or height,width."),
     ],
     "skip_bad": Annotated[
         bool,
-        _option("--skip-bad", help="Images: leave out images that cannot be read (otherwise an error)."),
+        option("--skip-bad", help="Images: leave out images that cannot be read (otherwise an error)."),
     ],
     "inputs": Annotated[
         Text,
-        _option("--inputs", metavar="NAME", help="Arrays: the name of the inputs in an .npz or HDF5 file."),
+        option("--inputs", metavar="NAME", help="Arrays: the name of the inputs in an .npz or HDF5 file."),
     ],
     "kind": Annotated[
         Text,
-        _option("--kind", metavar="KIND", help="Arrays: what they hold: numbers, images or tokens."),
+        option("--kind", metavar="KIND", help="Arrays: what they hold: numbers, images or tokens."),
     ],
     "cache": Annotated[
         Text,
-        _option("--cache", metavar="FOLDER", help="Where data that stream from disk are put."),
+        option("--cache", metavar="FOLDER", help="Where data that stream from disk are put."),
     ],
 }  # fmt: skip
 
@@ -146,8 +150,9 @@ def read_options(given: dict[str, Any]) -> dict[str, Any]:
     >>> read_options({"target": ["y"], "valid": "0.2", "size": "32,48", "time": None, "memory_budget": "2MB"})
     {'target': 'y', 'valid': 0.2, 'size': [32, 48], 'memory_budget': 2000000}
     """
-    found = {name: value for name, value in given.items() if value not in (None, False, []) or value is False}
-    found = {k: v for k, v in found.items() if not (k == "skip_bad" and v is False)}
+    found = {name: value for name, value in given.items() if value is not None and value != []}
+    if not found.get("skip_bad"):  # a switch that is off
+        found.pop("skip_bad", None)
     if "split_seed" in found:
         found["seed"] = found.pop("split_seed")
     if "target" in found and len(found["target"]) == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,16 +133,26 @@ def _write_parquet(first: pl.DataFrame, rest: Iterator[pl.DataFrame], path: Path
 
     rows = 0
     with tempfile.TemporaryDirectory(prefix=f"{path.name}-", dir=path.parent) as folder:
-        pieces = []
+        pieces: list[Path] = []
         for frame in _gathered(_chained(first, rest)):
             pieces.append(Path(folder) / f"{len(pieces):06d}.parquet")
-            frame.write_parquet(pieces[-1])
+            _written(frame.write_parquet, pieces[-1])
             rows += len(frame)
         if len(pieces) == 1:
             os.replace(pieces[0], path)
         else:
-            pl.scan_parquet(pieces).sink_parquet(path)
+            _written(pl.scan_parquet(pieces).sink_parquet, path)
     return rows
+
+
+def _written(write: Callable[[Path], Any], path: Path) -> None:
+    """polars reports a full disk as an error of its own."""
+    import polars as pl
+
+    try:
+        write(path)
+    except pl.exceptions.PolarsError as error:
+        raise OSError(str(error).splitlines()[0].split("IO error: ")[-1]) from None
 
 
 def _gathered(frames: Iterator[pl.DataFrame], rows: int = 100_000) -> Iterator[pl.DataFrame]:

@@ -1,4 +1,4 @@
-"""What `derin show` says of a run, from its files alone: a run that is still training can be shown, or a damaged one."""
+"""What `derin show` says of a run, from its files alone: a run that is still training can be shown."""
 
 from __future__ import annotations
 

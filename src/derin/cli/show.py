@@ -108,7 +108,7 @@ def curves_text(history: Sequence[dict[str, Any]], width: int, plain: bool) -> l
         return []
     names = [k for k, v in history[-1].items() if isinstance(v, (int, float)) and k not in ("epoch", "step")]
     series = {name: [float(line.get(name, math.nan)) for line in history] for name in names}
-    losses = {n: series.pop(n) for n in ("loss", "valid_loss") if n in series}
+    losses: Curves = {n: series.pop(n) for n in ["loss", "valid_loss"] if n in series}
     rates = series.pop("learning_rate", [])
     lines = chart("loss", losses, width, 10, plain)
     for name, values in series.items():

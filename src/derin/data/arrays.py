@@ -53,9 +53,7 @@ class ArrayInputs(Inputs):
 
     def check(self) -> None:
         if any(len(np.atleast_1d(v)) != self.shape[-1] for v in (self.mean, self.scale, self.fill)):
-            raise DataError(
-                f"ArrayInputs of shape {self.shape} needs {self.shape[-1]} means, scales and fills."
-            )
+            raise DataError(f"ArrayInputs of shape {self.shape} needs {self.shape[-1]} means, scales and fills.")
 
     def encode(self, raw: Any) -> np.ndarray:
         """[n, *shape] -> float32 [n, *shape] (wider by the columns that say what was missing)"""
@@ -81,9 +79,7 @@ class ArrayInputs(Inputs):
             )
         if not self.missing:
             return x
-        flags = (
-            np.zeros((len(x), len(self.missing)), np.float32) if gone is None else gone[:, list(self.missing)]
-        )
+        flags = np.zeros((len(x), len(self.missing)), np.float32) if gone is None else gone[:, list(self.missing)]
         return np.concatenate([x, flags.astype(np.float32)], axis=1)
 
     def _source(self, x: Any) -> Any:
@@ -171,9 +167,7 @@ class TokenInputs(Inputs):
 
     def _source(self, x: Any) -> Any:
         if tuple(x.shape[1:]) != self.shape:
-            raise DataError(
-                f"an example has shape {tuple(x.shape[1:])} here; the model was trained on {self.shape}."
-            )
+            raise DataError(f"an example has shape {tuple(x.shape[1:])} here; the model was trained on {self.shape}.")
         return x
 
     def _encoded(self, raw: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -181,8 +175,7 @@ class TokenInputs(Inputs):
         low, high = raw.min(), raw.max()
         if low < 0 or high >= self.size:
             raise DataError(
-                f"token ids go from 0 to {self.size - 1}, the largest of training; "
-                f"{low if low < 0 else high} came."
+                f"token ids go from 0 to {self.size - 1}, the largest of training; {low if low < 0 else high} came."
             )
         return raw.astype(np.int32)
 
@@ -307,8 +300,7 @@ def fit_numbers(x: Any, rows: np.ndarray, names: Sequence[str] = (), array: str 
     huge = ~np.isfinite(mean) | ~np.isfinite(scale)
     if huge.any():
         raise DataError(
-            f"{_feature(names, int(np.argmax(huge)))} has values too large to take their mean square. "
-            "Divide it first."
+            f"{_feature(names, int(np.argmax(huge)))} has values too large to take their mean square. Divide it first."
         )
     scale[scale <= 1e-13 * np.abs(mean)] = 1.0  # constant, but for rounding
     scale[scale == 0] = 1.0

@@ -73,13 +73,10 @@ def assemble(
         inputs = finish(inputs, xs[0])
     several = len(ys) > 1
     parts = [
-        Part(x, tuple(y[part] for y in ys) if several else ys[0][part], part)
-        for x, part in zip(xs, split, strict=True)
+        Part(x, tuple(y[part] for y in ys) if several else ys[0][part], part) for x, part in zip(xs, split, strict=True)
     ]
     if space.on_disk:
-        said.append(
-            f"{stream.size_text(nbytes)} of encoded data are over the memory budget and stream from disk"
-        )
+        said.append(f"{stream.size_text(nbytes)} of encoded data are over the memory budget and stream from disk")
     return Dataset(
         Schema(inputs, targets),
         *parts,
@@ -239,8 +236,7 @@ def _check_classes(targets: tuple[Target, ...], ys: list[np.ndarray], split: Spl
             if (counts > 0).sum() < 2:
                 only = target.labels[int(counts.argmax())]
                 raise DataError(
-                    f"the training part has rows of one class of {target.name!r} only, {only!r}. "
-                    "Split otherwise."
+                    f"the training part has rows of one class of {target.name!r} only, {only!r}. Split otherwise."
                 )
             absent = ", ".join(repr(target.labels[i]) for i in np.flatnonzero(counts == 0)[:8])
             if absent:
@@ -260,9 +256,7 @@ def _place(
 ) -> list[np.ndarray]:
     """Read the source once, encode each block, and put its rows where they belong."""
     shape = probe.shape[1:]
-    arrays = [
-        space.array(f"{p}.x", (len(rows), *shape), probe.dtype) for p, rows in zip(PARTS, split, strict=True)
-    ]
+    arrays = [space.array(f"{p}.x", (len(rows), *shape), probe.dtype) for p, rows in zip(PARTS, split, strict=True)]
     edges = np.cumsum([0] + [len(rows) for rows in split])
     wanted = np.concatenate(split)
     try:

@@ -149,9 +149,7 @@ class NumericColumn(Column):
         return np.stack([z, gaps], 1)[:, : self.width], 0
 
     def line(self) -> Line:
-        how = {"standard": "standardised", "robust": "scaled robustly", "quantile": "normal scores"}[
-            self.scaling
-        ]
+        how = {"standard": "standardised", "robust": "scaled robustly", "quantile": "normal scores"}[self.scaling]
         gaps = ", missing: median + indicator" if self.missing else ""
         return Line(self.name, self.kind, _share(self.missing), "", how + gaps)
 
@@ -179,9 +177,7 @@ class BooleanColumn(Column):
 
     def line(self) -> Line:
         gaps = ", missing: 0 + indicator" if self.missing else ""
-        return Line(
-            self.name, self.kind, _share(self.missing), "2", f"{self.levels[0]} -1, {self.levels[1]} 1{gaps}"
-        )
+        return Line(self.name, self.kind, _share(self.missing), "2", f"{self.levels[0]} -1, {self.levels[1]} 1{gaps}")
 
 
 class CategoryColumn(Column):
@@ -223,9 +219,7 @@ class CategoryColumn(Column):
         rare = f", {self.rare} rare as one" if self.rare else ""
         gaps = ", missing a level" if self.missing else ""
         how = f"embedding of {self.embedded}" if self.embedded else f"one-hot of {self.width}"
-        return Line(
-            self.name, self.kind, _share(self.missing), str(len(self.levels) + self.rare), how + rare + gaps
-        )
+        return Line(self.name, self.kind, _share(self.missing), str(len(self.levels) + self.rare), how + rare + gaps)
 
 
 class DateColumn(Column):
@@ -280,9 +274,7 @@ class UnusedColumn(Column):
     values: int = 0  # different ones
 
     def line(self) -> Line:
-        return Line(
-            self.name, self.kind, _share(self.missing), str(self.values) if self.values else "", self.why
-        )
+        return Line(self.name, self.kind, _share(self.missing), str(self.values) if self.values else "", self.why)
 
 
 class TableInputs(Inputs):
@@ -326,8 +318,7 @@ class TableInputs(Inputs):
         if lacks:
             near = _nearest(lacks[0], frame.columns)
             raise DataError(
-                f"the data have no column {', '.join(map(repr, lacks))}, which the model was trained "
-                f"with.{near}"
+                f"the data have no column {', '.join(map(repr, lacks))}, which the model was trained with.{near}"
             )
         coded = self.embedded
         x = np.empty((len(frame), self.numeric + len(coded)), np.float32)
@@ -377,17 +368,13 @@ class TableInputs(Inputs):
         return [c.line() for c in sorted(by_name.values(), key=lambda c: order.get(c.name, len(order)))]
 
 
-def _with_targets(
-    frame: pl.DataFrame, at: np.ndarray, targets: tuple[Target, ...]
-) -> tuple[Any, np.ndarray, int, Any]:
+def _with_targets(frame: pl.DataFrame, at: np.ndarray, targets: tuple[Target, ...]) -> tuple[Any, np.ndarray, int, Any]:
     from derin.data import frames
 
     kept = np.ones(len(frame), bool)
     for t in targets:
         if t.name not in frame.columns:
-            raise DataError(
-                f"the data have no column {t.name!r}, the target.{_nearest(t.name, frame.columns)}"
-            )
+            raise DataError(f"the data have no column {t.name!r}, the target.{_nearest(t.name, frame.columns)}")
         kept &= frame[t.name].is_not_null().to_numpy()
     if not kept.all():
         frame, at = frame.filter(kept), at[kept]
@@ -493,13 +480,9 @@ def date_forms(cells: pl.Series) -> list[str]:
         or not cells.str.len_chars().is_between(6, 35).all()
     ):
         return []
-    forms = (
-        ["%Y-%m"] if cells.str.contains(r"^\d{4}-\d{2}$").all() else [d + t for d in _DAYS for t in _TIMES]
-    )
+    forms = ["%Y-%m"] if cells.str.contains(r"^\d{4}-\d{2}$").all() else [d + t for d in _DAYS for t in _TIMES]
     one = cells[:1]
-    return [
-        f for f in forms if dates_from(one, f).null_count() == 0 and dates_from(cells, f).null_count() == 0
-    ]
+    return [f for f in forms if dates_from(one, f).null_count() == 0 and dates_from(cells, f).null_count() == 0]
 
 
 def dates_from(cells: pl.Series, form: str) -> pl.Series:
@@ -622,9 +605,7 @@ def _understood(
         if values == 2:
             return _boolean(column)
         return _category(column)
-    if column.dtype == pl.Boolean or (
-        column.dtype != pl.Float64 and values == 2 and set(cells.unique()) == {0, 1}
-    ):
+    if column.dtype == pl.Boolean or (column.dtype != pl.Float64 and values == 2 and set(cells.unique()) == {0, 1}):
         return _boolean(column) if values == 2 else _category(column)
     if column.dtype == pl.Int64 and values == len(column) and len(column) > 2:
         running = np.ptp(cells.to_numpy() - rows) == 0
@@ -674,9 +655,7 @@ def _numeric(column: pl.Series, scaling: str) -> NumericColumn:
         with np.errstate(over="ignore", invalid="ignore"):
             center, scale = float(values.mean()), float(values.std())
     if not math.isfinite(scale):
-        raise DataError(
-            f"column {column.name!r} has values up to {np.abs(values).max():g}, too large to be scaled."
-        )
+        raise DataError(f"column {column.name!r} has values up to {np.abs(values).max():g}, too large to be scaled.")
     if scaling == "quantile":
         from jax.scipy.special import ndtri
 
@@ -712,9 +691,7 @@ def _category(column: pl.Series, asked: bool = False) -> Column:
     if not asked and gaps < 0.05 and len(found) > 0.5 * filled and len(found) > 12:
         words = text.drop_nulls().str.count_matches(" ").mean()
         what = "free text" if isinstance(words, float) and words >= 2 else "identifier"
-        return UnusedColumn(
-            column.name, f"{what}: {len(found)} different values in {filled} rows", gaps, len(found)
-        )
+        return UnusedColumn(column.name, f"{what}: {len(found)} different values in {filled} rows", gaps, len(found))
     if not levels and not gaps:
         if asked or len(found) <= 12:
             levels = sorted(found, key=_natural_order)
@@ -744,13 +721,9 @@ def _date(column: pl.Series, form: str, is_time: bool) -> Column:
         if np.ptp(date_part(moments, part)) > 0:
             parts.append(part)
     if not parts:
-        return UnusedColumn(
-            column.name, "a date none of whose parts varies", _missing(column), column.n_unique()
-        )
+        return UnusedColumn(column.name, "a date none of whose parts varies", _missing(column), column.n_unique())
     years = date_part(moments, "year")
-    return DateColumn(
-        column.name, tuple(parts), form, float(years.mean()), float(years.std()) or 1.0, _missing(column)
-    )
+    return DateColumn(column.name, tuple(parts), form, float(years.mean()), float(years.std()) or 1.0, _missing(column))
 
 
 def _missing(column: pl.Series) -> float:

@@ -220,9 +220,7 @@ def load(
     known = inspect.signature(loader).parameters
     for name in options:
         if name not in known and (name in reading or options[name] is not None):
-            raise DataError(
-                f"loading {_described(source)} takes no option {name!r}.{_nearest(name, list(known)[1:])}"
-            )
+            raise DataError(f"loading {_described(source)} takes no option {name!r}.{_nearest(name, list(known)[1:])}")
     return loader(source, **{name: value for name, value in options.items() if name in known})
 
 

@@ -74,11 +74,7 @@ def open_text(
         header, names = _known_names(records[0], like)
     else:
         header = _has_header(records, missing) if header is None else header
-        names = (
-            tuple(c or f"column {i}" for i, c in enumerate(records[0]))
-            if header
-            else tuple(map(str, range(width)))
-        )
+        names = tuple(c or f"column {i}" for i, c in enumerate(records[0])) if header else tuple(map(str, range(width)))
     twice = [n for n, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(
@@ -143,9 +139,7 @@ def _records_of(path: Path, file: Any, encoding: str | None) -> Iterator[tuple[b
         try:
             text = io.TextIOWrapper(file, encoding=encoding, newline="")
         except LookupError:
-            raise DataError(
-                f"no encoding is called {encoding!r}; examples: 'utf-8', 'cp1254', 'latin-1'."
-            ) from None
+            raise DataError(f"no encoding is called {encoding!r}; examples: 'utf-8', 'cp1254', 'latin-1'.") from None
         read_more = lambda: text.read(BLOCK).encode()  # noqa: E731
     rest, lines = b"", 0
     try:
@@ -170,15 +164,11 @@ def _records_of(path: Path, file: Any, encoding: str | None) -> Iterator[tuple[b
 def _check_text(path: Path, block: bytes, lines: int) -> None:
     if block.isascii() and b"\0" not in block:
         if b"\r" in block and b"\n" not in block:
-            raise DataError(
-                f"the lines of {path} end in a carriage return alone; save it with usual line ends."
-            )
+            raise DataError(f"the lines of {path} end in a carriage return alone; save it with usual line ends.")
         return
     nul = block.find(b"\0")
     if nul >= 0:
-        raise DataError(
-            f"{path} is not a text file: there is a zero byte in line {lines + block[:nul].count(10) + 1}."
-        )
+        raise DataError(f"{path} is not a text file: there is a zero byte in line {lines + block[:nul].count(10) + 1}.")
     try:
         block.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -171,9 +171,7 @@ def to_frame(source: Any, missing: Sequence[str] = MISSING) -> pl.DataFrame:
         except DataError:
             raise
         except Exception as error:
-            raise DataError(
-                f"a {type(source).__name__} cannot be read as a table: {first_line(error)}"
-            ) from None
+            raise DataError(f"a {type(source).__name__} cannot be read as a table: {first_line(error)}") from None
     return _cleaned(frame, missing)
 
 
@@ -240,8 +238,7 @@ def _cleaned(frame: pl.DataFrame, missing: Sequence[str]) -> pl.DataFrame:
             column = column.cast(pl.Int64) / 3.6e12  # hours
         elif dtype != pl.Boolean:
             raise DataError(
-                f"column {name!r} holds {dtype}, not one value a row. Leave it out of the table, or make "
-                "numbers of it."
+                f"column {name!r} holds {dtype}, not one value a row. Leave it out of the table, or make numbers of it."
             )
         made.append(column.alias(name))
     return frame.select(made)
@@ -305,8 +302,7 @@ def natural(column: pl.Series) -> Natural:
         return Natural(column)
     if len(ways) > 1 and not ways[0][1].equals(ways[1][1]):
         warnings.warn(
-            f"column {column.name!r}: {cells[0]!r} is read as {ways[0][0]}, though {ways[1][0]} is possible "
-            "as well.",
+            f"column {column.name!r}: {cells[0]!r} is read as {ways[0][0]}, though {ways[1][0]} is possible as well.",
             DataWarning,
             stacklevel=5,
         )

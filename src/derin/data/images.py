@@ -106,9 +106,7 @@ class ImageInputs(Inputs):
             yield from encoded_batches(Read(x, y), lambda block, _: block, rows, targets)
             return
         with readers.opened_again(source, self.array, tuple(t.name for t in targets)) as read:
-            yield from encoded_batches(
-                read._replace(x=self._source(read.x)), lambda block, _: block, rows, targets
-            )
+            yield from encoded_batches(read._replace(x=self._source(read.x)), lambda block, _: block, rows, targets)
 
     def lines(self) -> list[Line]:
         height, width = self.size
@@ -184,9 +182,7 @@ def find(path: str | Path) -> Listing:
     if not path.is_dir():
         raise DataError(f"{path} does not exist.")
     folders = [
-        p
-        for p in sorted(path.iterdir(), key=_natural)
-        if p.is_dir() and not p.name.startswith((".", "__MACOSX"))
+        p for p in sorted(path.iterdir(), key=_natural) if p.is_dir() and not p.name.startswith((".", "__MACOSX"))
     ]
     parts = {_PARTS[p.name.lower()]: p for p in folders if p.name.lower() in _PARTS}
     train = parts.get("train")
@@ -202,11 +198,7 @@ def find(path: str | Path) -> Listing:
     for part in ("train", "valid", "test"):
         if part not in parts:
             continue
-        below = [
-            p
-            for p in sorted(parts[part].iterdir(), key=_natural)
-            if p.is_dir() and not p.name.startswith(".")
-        ]
+        below = [p for p in sorted(parts[part].iterdir(), key=_natural) if p.is_dir() and not p.name.startswith(".")]
         found = _classes(parts[part], below)
         if not found.labels:
             notes.append(f"left out: {parts[part].name}, whose images lie in no class folders")
@@ -240,8 +232,7 @@ def _classes(path: Path, folders: Sequence[Path]) -> Listing:
         return Listing(tuple(files), tuple(labels), None, tuple(notes))
     if not loose:
         raise DataError(
-            f"{path} holds no images ({', '.join(SUFFIXES)}). "
-            f"Classes are sub-folders: {path.name}/CLASS/IMAGE.png."
+            f"{path} holds no images ({', '.join(SUFFIXES)}). Classes are sub-folders: {path.name}/CLASS/IMAGE.png."
         )
     return Listing(tuple(loose), ())
 
@@ -498,9 +489,7 @@ def load_images(
             f"{Path(source).name}/CLASS/IMAGE.png is what training needs."
         )
     if len(set(listing.labels)) < 2:
-        raise DataError(
-            f"{source} has one class only, {listing.labels[0]!r}; there is nothing to tell apart."
-        )
+        raise DataError(f"{source} has one class only, {listing.labels[0]!r}; there is nothing to tell apart.")
     wanted, channels = layout(listing.files, _size(size))
     notes = [*listing.notes, f"{len(listing.files):,} images as {wanted[0]} x {wanted[1]} x {channels}"]
     if skip_bad:

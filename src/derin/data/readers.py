@@ -71,9 +71,7 @@ class Stacked:
 class Seen:
     """A source seen through a function of its blocks: another shape or type.   [n, ...] -> [n, *shape]"""
 
-    def __init__(
-        self, x: Any, shape: tuple[int, ...], dtype: Any, change: Callable[[np.ndarray], np.ndarray]
-    ) -> None:
+    def __init__(self, x: Any, shape: tuple[int, ...], dtype: Any, change: Callable[[np.ndarray], np.ndarray]) -> None:
         self.x, self.change = x, change
         self.shape, self.dtype = (x.shape[0], *shape), np.dtype(dtype)
         self.ndim = len(self.shape)
@@ -107,9 +105,7 @@ def inputs(x: Any, name: str = "X") -> Any:
             f"{name} is not a rectangular array: {_first_line(error)} Every row needs the same length."
         ) from None
     except Exception as error:
-        raise DataError(
-            f"{name} cannot be read as an array ({type(x).__name__}): {_first_line(error)}"
-        ) from None
+        raise DataError(f"{name} cannot be read as an array ({type(x).__name__}): {_first_line(error)}") from None
     if array.dtype == object:
         array = _numbers_of_objects(array, name)
     return _checked_inputs(array, name)
@@ -133,9 +129,7 @@ def _checked_inputs(x: Any, name: str) -> Any:
             f"{name} holds text (dtype {x.dtype}). Give a table with text columns as a frame or a CSV file."
         )
     if kind not in "biuf":
-        raise DataError(
-            f"{name} has dtype {x.dtype}; numbers are needed: floats, whole numbers or true/false."
-        )
+        raise DataError(f"{name} has dtype {x.dtype}; numbers are needed: floats, whole numbers or true/false.")
     if len(shape) < 2:
         what = "a single number" if not shape else f"of shape {shape}"
         raise DataError(
@@ -149,9 +143,7 @@ def _checked_inputs(x: Any, name: str) -> Any:
     return x
 
 
-def targets(
-    y: Any, n: int, names: Sequence[str] = (), name: str = "y"
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def targets(y: Any, n: int, names: Sequence[str] = (), name: str = "y") -> tuple[dict[str, np.ndarray], list[str]]:
     """Target columns by name, and what was understood.   [n], [n, 1], [1, n]: one; [n, k]: k; a dict: by name
 
     One-hot rows [n, classes] of 0 and 1 become one column of class numbers. Raises DataError for another
@@ -238,9 +230,7 @@ class Npz:
         except FileNotFoundError:
             raise missing(self.path) from None
         except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(
-                f"{self.path} is not an .npz file that can be read: {_first_line(error)}"
-            ) from None
+            raise DataError(f"{self.path} is not an .npz file that can be read: {_first_line(error)}") from None
         if not self.names:
             raise DataError(f"{self.path} holds no arrays.")
 
@@ -264,11 +254,7 @@ class NpzArray:
         try:
             self.stream = self.npz.file.open(f"{self.name}.npy")
             version = np.lib.format.read_magic(self.stream)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             self.shape, self.fortran, self.dtype = read(self.stream)
         except Exception as error:
             raise DataError(f"{where} cannot be read: {_first_line(error)}") from None
@@ -392,9 +378,7 @@ def _idx(path: Path) -> Read:
                 raise DataError(f"{path} has {has}, but no file with the {role} of that part.")
         x, labels = inputs(read_idx(files["images"]), files["images"].name), read_idx(files["labels"])
         if labels.shape != (x.shape[0],):
-            raise DataError(
-                f"{path}: {x.shape[0]:,} images and labels of shape {labels.shape} in the {part} part."
-            )
+            raise DataError(f"{path}: {x.shape[0]:,} images and labels of shape {labels.shape} in the {part} part.")
         if xs and xs[0].shape[1:] != x.shape[1:]:
             raise DataError(f"{path}: images of {xs[0].shape[1:]} and, in the {part} part, of {x.shape[1:]}.")
         xs.append(x)
@@ -654,9 +638,7 @@ def _sklearn_folder(name: str) -> Path:
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (Path(place) / "datasets" / "data").is_dir():
             return Path(place) / "datasets" / "data"
-    raise DataError(
-        f"the set {name!r} comes with scikit-learn, which is not installed: pip install scikit-learn"
-    )
+    raise DataError(f"the set {name!r} comes with scikit-learn, which is not installed: pip install scikit-learn")
 
 
 # -- opening any of them
@@ -698,8 +680,7 @@ def opened_again(source: Any, array: str, target_names: tuple[str, ...]) -> Iter
     with _open_one(source, target_names or None, array or None, True) as read:
         if target_names and not read.y:
             raise DataError(
-                f"the source has no target {', '.join(map(repr, target_names))}; "
-                "without it nothing can be scored."
+                f"the source has no target {', '.join(map(repr, target_names))}; without it nothing can be scored."
             )
         yield read
 
@@ -786,9 +767,7 @@ def _beside(read: Read, target: Any, lenient: bool) -> Read:
     if isinstance(target, (str, Path)):
         name, path = str(target), Path(target)
         if not path.exists():
-            raise DataError(
-                f"target: no file is called {name!r}. Give a .npy or idx file with one value a row."
-            )
+            raise DataError(f"target: no file is called {name!r}. Give a .npy or idx file with one value a row.")
         target = read_npy(path) if path.suffix.lower() == ".npy" else read_idx(path)
     y, notes = targets(target, read.x.shape[0], (), name)
     return read._replace(y=y, notes=(*read.notes, *notes))

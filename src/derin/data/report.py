@@ -85,8 +85,7 @@ class Survey(NamedTuple):
             lines += ["", "outliers: share of values beyond 1.5 and 3 interquartile ranges"]
             width = max(len(_short(o.column)) for o in self.outliers)
             lines += [
-                f"  {_short(o.column):<{width}}  {o.mild:6.1%}  {o.far:6.1%}   usual: {o.low:.4g} to "
-                f"{o.high:.4g}"
+                f"  {_short(o.column):<{width}}  {o.mild:6.1%}  {o.far:6.1%}   usual: {o.low:.4g} to {o.high:.4g}"
                 for o in self.outliers
             ]
         if self.correlations:
@@ -368,9 +367,7 @@ def foretells(values: np.ndarray, is_code: bool, y: np.ndarray, target: Target) 
     if len(y) - table.sum(0).max() < 5:
         return 0.0, ""
     best = 1 - (1 - right) / (1 - usual)
-    best = (
-        0.0 if best < 0.98 else max(best, GIVEAWAY)
-    )  # a fiftieth of the errors of always guessing one class
+    best = 0.0 if best < 0.98 else max(best, GIVEAWAY)  # a fiftieth of the errors of always guessing one class
     if classes == 2 and not is_code and not np.isnan(values).any():
         area = auc(values, y)
         area = max(area, 1 - area)

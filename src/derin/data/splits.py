@@ -52,16 +52,12 @@ def split_rows(
         return _given(n, indices)
     for name, share in (("valid", valid), ("test", test)):
         if not 0 <= share < 1:
-            raise DataError(
-                f"{name} is the share of the rows in that part, from 0 to below 1; got {share!r}."
-            )
+            raise DataError(f"{name} is the share of the rows in that part, from 0 to below 1; got {share!r}.")
     if valid + test >= 1:
         raise DataError(f"nothing is left to train on: {valid=} and {test=} take all rows.")
     parts = 1 + (valid > 0) + (test > 0)
     if n < parts:
-        raise DataError(
-            f"{n} row{'s' * (n != 1)} cannot be cut into {parts} parts. Ask for fewer: test=0, valid=0."
-        )
+        raise DataError(f"{n} row{'s' * (n != 1)} cannot be cut into {parts} parts. Ask for fewer: test=0, valid=0.")
     if groups is not None and times is not None:
         raise DataError("split by group or by time, not both.")
     shares = np.array([1 - valid - test, valid, test])
@@ -125,9 +121,7 @@ def _stratified(labels: np.ndarray, shares: np.ndarray, random: np.random.Genera
     return split
 
 
-def _by_group(
-    groups: np.ndarray, labels: np.ndarray | None, shares: np.ndarray, random: np.random.Generator
-) -> Split:
+def _by_group(groups: np.ndarray, labels: np.ndarray | None, shares: np.ndarray, random: np.random.Generator) -> Split:
     """Whole groups in random order, each to the part that it brings nearest to its share (of each class)."""
     names, code = np.unique(groups.astype(str), return_inverse=True)
     parts = int((shares > 0).sum())
@@ -180,8 +174,7 @@ def _by_time(times: np.ndarray, shares: np.ndarray) -> Split:
                 later = later[:-1]  # one is needed for the test part
             if not len(later):
                 raise DataError(
-                    f"the time column has only {len(edges) + 1} different moments, too few for a split by "
-                    "time."
+                    f"the time column has only {len(edges) + 1} different moments, too few for a split by time."
                 )
             cuts.append(int(later[np.argmin(np.abs(later - wanted))]))
     a, b = cuts
@@ -191,9 +184,7 @@ def _by_time(times: np.ndarray, shares: np.ndarray) -> Split:
 
 def _given(n: int, indices: Sequence[Any]) -> Split:
     if len(indices) != 3:
-        raise DataError(
-            f"indices must be (train, valid, test), three lists of row numbers; got {len(indices)}."
-        )
+        raise DataError(f"indices must be (train, valid, test), three lists of row numbers; got {len(indices)}.")
     parts = []
     seen = np.full(n, -1)
     names = ("train", "valid", "test")
@@ -209,9 +200,7 @@ def _given(n: int, indices: Sequence[Any]) -> Split:
             )
         outside = rows[(rows < 0) | (rows >= n)]
         if len(outside):
-            raise DataError(
-                f"row {int(outside[0])} of the {names[p]} indices does not exist: there are {n} rows."
-            )
+            raise DataError(f"row {int(outside[0])} of the {names[p]} indices does not exist: there are {n} rows.")
         twice = rows[seen[rows] >= 0]
         if len(twice):
             raise DataError(f"row {int(twice[0])} is in both {names[seen[twice[0]]]} and {names[p]}.")

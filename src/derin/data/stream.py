@@ -57,13 +57,9 @@ class Space:
     arrays are no longer used, at the latest when Python ends. Raises DataError when the disk has no room.
     """
 
-    def __init__(
-        self, nbytes: int, memory_budget: int | None = None, cache: str | Path | None = None
-    ) -> None:
+    def __init__(self, nbytes: int, memory_budget: int | None = None, cache: str | Path | None = None) -> None:
         if memory_budget is not None and (
-            isinstance(memory_budget, bool)
-            or not isinstance(memory_budget, (int, float))
-            or memory_budget < 0
+            isinstance(memory_budget, bool) or not isinstance(memory_budget, (int, float)) or memory_budget < 0
         ):
             raise DataError(f"memory_budget is a number of bytes, got {memory_budget!r}.")
         budget = default_budget() if memory_budget is None else memory_budget
@@ -146,9 +142,7 @@ class Rows:
         except OSError as error:
             raise self._failed(error) from None
         mapped = np.load(self.path, mmap_mode="r")
-        weakref.finalize(
-            mapped._mmap, _removed, self.space, self.path
-        )  # views keep the map, the map the file
+        weakref.finalize(mapped._mmap, _removed, self.space, self.path)  # views keep the map, the map the file
         return mapped
 
     def discard(self) -> None:

@@ -84,9 +84,7 @@ def load_table(
     form = table.form
     targets = resolve(form.names, _target_names(target, form), "target")
     form = form.replace(targets=tuple(targets))
-    chosen = {
-        w: resolve(form.names, [c], w)[0] for w, c in (("group", group), ("time", time)) if c is not None
-    }
+    chosen = {w: resolve(form.names, [c], w)[0] for w, c in (("group", group), ("time", time)) if c is not None}
     for what, name in chosen.items():
         if name in targets:
             raise DataError(f"column {name!r} cannot be the target and the {what} as well.")
@@ -189,9 +187,7 @@ class _Table:
         self.how = (header, separator, encoding, tuple(missing))
         self.whole: Any = None
         budget = stream.default_budget() if memory_budget is None else memory_budget
-        size = sum(
-            Path(s).stat().st_size for s in self.sources if isinstance(s, (str, Path)) and Path(s).is_file()
-        )
+        size = sum(Path(s).stat().st_size for s in self.sources if isinstance(s, (str, Path)) and Path(s).is_file())
         self.passes = math.ceil(IN_MEMORY * size / max(budget, 1))
         if self.passes <= 1:
             self.whole = self._read(None)
@@ -207,9 +203,7 @@ class _Table:
                 lacks = [c for c in frames[0].columns if c not in frame.columns]
                 if lacks:
                     which = self.parts[len(frames) - 1]
-                    raise DataError(
-                        f"the source for the {which} part has no column {', '.join(map(repr, lacks))}."
-                    )
+                    raise DataError(f"the source for the {which} part has no column {', '.join(map(repr, lacks))}.")
             frames.append(frame)
         self.lengths = [len(f) for f in frames]
         return below(frames)
@@ -246,9 +240,7 @@ def _encoded(
     width = len(inputs.features)
     space = stream.Space(4 * width * sum(map(len, split)), memory_budget, cache)
     wanted = [rows[part] for part in split]  # sorted row numbers of the sources
-    xs = [
-        space.array(f"{p}.x", (len(w), width), np.float32) for p, w in zip(Split._fields, wanted, strict=True)
-    ]
+    xs = [space.array(f"{p}.x", (len(w), width), np.float32) for p, w in zip(Split._fields, wanted, strict=True)]
     unseen: Counter[str] = Counter()
     for first, frame in table.frames():
         x, new = inputs.encode_counted(frame, first)
@@ -326,10 +318,7 @@ def _check_classes(targets: Sequence[Target], ys: Sequence[np.ndarray], split: S
                 )
             absent = [t.labels[i] for i in np.flatnonzero(counts == 0)]
             if absent:
-                _warn(
-                    f"no training row has {t.name!r} = {', '.join(map(repr, absent))}, so it cannot be "
-                    "learned."
-                )
+                _warn(f"no training row has {t.name!r} = {', '.join(map(repr, absent))}, so it cannot be learned.")
 
 
 def below(frames: list[pl.DataFrame]) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -370,9 +359,7 @@ def resolve(names: Sequence[str], given: Sequence[Any], what: str) -> list[str]:
         if place is not None and -len(names) <= place < len(names):
             found.append(names[place])
         elif place is not None:
-            raise DataError(
-                f"{what}: there is no column {place}; the table has {len(names)}, 0 to {len(names) - 1}."
-            )
+            raise DataError(f"{what}: there is no column {place}; the table has {len(names)}, 0 to {len(names) - 1}.")
         else:
             raise DataError(f"{what}: there is no column {c!r}.{_nearest(str(c), names)}")
     if len(set(found)) < len(found):
@@ -385,9 +372,7 @@ def group_values(column: pl.Series) -> np.ndarray:
 
     missing = column.null_count()
     if missing:
-        raise DataError(
-            f"{missing} rows have no group in {column.name!r}; a split by group needs one in every row."
-        )
+        raise DataError(f"{missing} rows have no group in {column.name!r}; a split by group needs one in every row.")
     return column.cast(pl.String).to_numpy().astype(str)
 
 
@@ -396,9 +381,7 @@ def time_values(column: pl.Series) -> np.ndarray:
 
     if column.dtype == pl.String:
         bad = column.drop_nulls()[0]
-        raise DataError(
-            f"the time column {column.name!r} holds {bad!r}, which is no number and no date that is known."
-        )
+        raise DataError(f"the time column {column.name!r} holds {bad!r}, which is no number and no date that is known.")
     return column.to_numpy()
 
 

@@ -204,9 +204,7 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
     array = array.astype(np.float64)
     if np.isinf(array).any():
         rows = np.flatnonzero(np.isinf(array))
-        raise DataError(
-            f"target {name!r} is infinite in {len(rows)} rows, the first of them row {int(rows[0])}."
-        )
+        raise DataError(f"target {name!r} is infinite in {len(rows)} rows, the first of them row {int(rows[0])}.")
     return array
 
 

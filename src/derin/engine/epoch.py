@@ -136,7 +136,7 @@ def epoch_order(task: Task, number: jax.Array, n: int, key: jax.Array) -> jax.Ar
     return batches(shuffled(jax.random.fold_in(named_key(key, "order"), number), n), size)
 
 
-def row_weights(n: int, shape: tuple[int, int]) -> jax.Array | None:
+def row_weights(n: int, shape: tuple[int, ...]) -> jax.Array | None:
     """1 for a row of the order, 0 for one that only fills up the last batch; None where all are 1."""
     count, size = shape
     if count * size == n:
@@ -144,7 +144,7 @@ def row_weights(n: int, shape: tuple[int, int]) -> jax.Array | None:
     return (jnp.arange(count * size) < n).astype(jnp.float32).reshape(shape)
 
 
-def mean_loss(losses: jax.Array, n: int, shape: tuple[int, int]) -> jax.Array:
+def mean_loss(losses: jax.Array, n: int, shape: tuple[int, ...]) -> jax.Array:
     """The mean over rows of batch means, the last batch being short.   losses: [steps] -> []"""
     count, size = shape
     rows = jnp.full(count, float(size)).at[-1].set(float(n - (count - 1) * size))

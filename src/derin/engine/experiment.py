@@ -22,7 +22,7 @@ class EarlyStopping(Spec):
     """Stop when the monitored value has not improved for `patience` epochs; the best weights are kept.
 
     `monitor` is "loss", "valid_loss" or a metric's name; an improvement smaller than `min_delta` does not
-    count. Concept S1.68, S3.17.
+    count. Concepts S1.66, S3.09.
 
     >>> EarlyStopping(patience=5)
     EarlyStopping(patience=5)

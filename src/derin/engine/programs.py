@@ -43,7 +43,8 @@ def _kind(leaf: Any) -> Any:
 def use_disk_cache() -> None:
     """Turn JAX's persistent compilation cache on, unless the user has set one, or DERIN_CACHE is "off"."""
     wanted = os.environ.get("DERIN_CACHE", "")
-    if wanted == "off" or jax.config.jax_compilation_cache_dir is not None:
+    already = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # JAX adds its options as it starts
+    if wanted == "off" or already is not None:
         return
     jax.config.update("jax_compilation_cache_dir", wanted or str(_cache_folder() / "derin" / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

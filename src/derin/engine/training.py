@@ -78,7 +78,7 @@ def fit_experiment(
     try:
         carry = first_carry(task, experiment.seed, data.train.x)
         return train(task, data, carry, [], folder, callbacks, Progress(progress, experiment.epochs))
-    except Exception:
+    except BaseException:  # a second Ctrl-C as well
         if folder is not None:
             folder.discard_if_empty()
         raise
@@ -145,14 +145,18 @@ def train(
             compile_seconds = sum(seconds.values()) - before
             if int(carry.broken_at) >= 0:
                 progress.end()
-                raise _failure(run, task, data, carry, key, done)
+                failure = _failure(run, task, data, carry, key, done)
+                if folder:
+                    run.carry = _last_good(task, data, folder, run_epoch, key, epochs, done)
+                    folder.save(done, run.carry, "failed")
+                raise failure
             done += 1
             values = _values(report, names)
             history.append({"epoch": done, "step": int(carry.step)} | values)
             if folder:
                 folder.append(history[-1])
             progress.epoch(done, values, int(carry.step), time.perf_counter() - begin, compile_seconds)
-            seen = EpochReport(done, experiment.epochs, values, carry.params, carry.state, folder and folder.path)
+            seen = EpochReport(done, experiment.epochs, values, carry.params, carry.state, folder.path if folder else None)
             if any([f(seen) == "stop" for f in callbacks]):
                 stopped = "a callback stopped it"
             if interrupted:
@@ -274,6 +278,19 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 # -- when a number is not finite
+
+
+def _last_good(
+    task: Task, data: Any, folder: RunFolder, run_epoch: Callable[..., Any], key: Any, epochs: Any, done: int
+) -> Carry:
+    """Training as it stood before the epoch that failed: at most SAVE_EVERY seconds are done again."""
+    like = jax.eval_shape(lambda: engine.start(task, jax.random.key(0), data.train.x))
+    carry, _ = folder.load_carry(like)
+    if carry is None:
+        carry = first_carry(task, task.experiment.seed, data.train.x)
+    while int(carry.epoch) < done:
+        carry, _ = run_epoch(carry, key, epochs)
+    return carry
 
 
 def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_done: int) -> TrainingFailed:

@@ -18,7 +18,7 @@ from derin.nn.activations import (
     tanh,
 )
 from derin.nn.init import (
-    Constant,
+    Full,
     HeNormal,
     HeUniform,
     Initializer,
@@ -64,12 +64,12 @@ __all__ = [
     "Arrays",
     "BCEWithLogitsLoss",
     "BatchNorm",
-    "Constant",
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
     "Embedding",
     "Flatten",
+    "Full",
     "Function",
     "HeNormal",
     "HeUniform",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -151,7 +151,7 @@ class Function(Module):
     Function('jax.nn.elu')
     """
 
-    function: str | Callable[[jax.Array], jax.Array]
+    function: str | Callable[[Any], Any]
 
     def check(self) -> None:
         if isinstance(self.function, str):

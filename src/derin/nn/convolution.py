@@ -86,7 +86,7 @@ def _grouped(x: jax.Array, w: jax.Array, window: Window, groups: int) -> jax.Arr
     w = w.reshape(kh * kw, c, groups, out // groups)
     cells = [a.reshape(*a.shape[:3], groups, c) for a in _cells(_padded(x, window), window)]
     if c == 1:  # depthwise: a sum of products, nothing to multiply as matrices
-        y = sum(cell * w[k, 0] for k, cell in enumerate(cells))
+        y = sum((cell * w[k, 0] for k, cell in enumerate(cells)), jnp.zeros((), x.dtype))
     else:
         y = jnp.einsum("bhwgi,igo->bhwgo", jnp.concatenate(cells, -1), w.reshape(kh * kw * c, groups, out // groups))
     return y.reshape(*y.shape[:3], out)
@@ -103,7 +103,7 @@ def _large_forward(x: jax.Array, w: jax.Array, window: Window) -> Any:
 
 def _large_backward(window: Window, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, w = kept
-    b, h, wd, _ = x.shape
+    b = len(x)
     parts = math.gcd(b, 2 ** math.ceil(math.log2(2 * g.size // g.shape[-1] * math.prod(w.shape[:3]) / _CACHE)))
 
     def some(dw: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
@@ -118,7 +118,7 @@ def _large_backward(window: Window, kept: tuple[jax.Array, jax.Array], g: jax.Ar
     if dx is None:
         (rh, rw), ((top, bottom), (left, right)) = window.reach, window.padding
         back = window._replace(padding=((rh - top, rh - bottom), (rw - left, rw - right)))
-        dx = _one_by_one(back)(g, w[::-1, ::-1].swapaxes(2, 3))
+        dx = _large(g, w[::-1, ::-1].swapaxes(2, 3), back)  # and so it has derivatives itself
     return dx.reshape(x.shape), dw.T.reshape(w.shape)
 
 
@@ -172,7 +172,7 @@ def _max_pool2d_jvp(window: Window, primals: tuple, tangents: tuple) -> tuple[ja
     best, place = _first_max(x, window)
     if window.size != window.stride or any(map(any, window.padding)):
         cells = _cells(_padded(t, window), window)
-        return best, sum(jnp.where(place == k, cell, 0) for k, cell in enumerate(cells))
+        return best, sum((jnp.where(place == k, cell, 0) for k, cell in enumerate(cells)), jnp.zeros((), t.dtype))
     (kh, kw), (b, oh, ow, c) = window.size, best.shape
     t = t[:, : oh * kh, : ow * kw].reshape(b, oh, kh, ow, kw, c)
     mine = place[:, :, None, :, None] == jnp.arange(kh * kw, dtype=place.dtype).reshape(kh, 1, kw, 1)

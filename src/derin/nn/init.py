@@ -7,6 +7,7 @@ values one output reads, fan out the number of outputs one value reaches. Concep
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from derin.errors import ModelError
 from derin.spec import Scalar, Spec
 
 __all__ = [
-    "Constant",
+    "Full",
     "HeNormal",
     "HeUniform",
     "Initializer",
@@ -40,7 +41,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) < 2:
         raise ModelError(
             f"an initialiser that scales by fan in needs a shape [out, in, ...], got {tuple(shape)}. "
-            "For a bias, use Zeros(), Constant(value) or Uniform(bound)."
+            "For a bias, use Zeros(), Full(value) or Uniform(bound)."
         )
     reach = math.prod(shape[2:])
     return max(1, shape[1] * reach), max(1, shape[0] * reach)
@@ -50,34 +51,34 @@ class Initializer(Spec):
     """Base of the initialisers: draw an array of a shape from a key.
 
     >>> import jax, jax.numpy as jnp
-    >>> Constant(0.5)(jax.random.key(0), (2,), jnp.float32).tolist()
+    >>> Full(0.5)(jax.random.key(0), (2,), jnp.float32).tolist()
     [0.5, 0.5]
     """
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         raise NotImplementedError(f"{type(self).__name__} has no __call__(self, key, shape, dtype).")
 
 
 class Zeros(Initializer):
     """All zeros: right for biases, wrong for weights (every unit would stay the same)."""
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jnp.zeros(shape, dtype)
 
 
 class Ones(Initializer):
     """All ones: the scale of a normalisation."""
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jnp.ones(shape, dtype)
 
 
-class Constant(Initializer):
+class Full(Initializer):
     """Every entry is `value`."""
 
     value: Scalar
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jnp.full(shape, self.value, dtype)
 
 
@@ -87,7 +88,7 @@ class Normal(Initializer):
     std: Scalar = 1.0
     mean: Scalar = 0.0
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _normal(key, shape, dtype, self.std) + jnp.asarray(self.mean, dtype)
 
 
@@ -96,7 +97,7 @@ class Uniform(Initializer):
 
     bound: Scalar = 1.0
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _uniform(key, shape, dtype, self.bound)
 
 
@@ -107,7 +108,7 @@ class HeNormal(Initializer):
 
     slope: Scalar = 0.0
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _normal(key, shape, dtype, _he(self.slope, shape))
 
 
@@ -116,7 +117,7 @@ class HeUniform(Initializer):
 
     slope: Scalar = 0.0
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _uniform(key, shape, dtype, math.sqrt(3) * _he(self.slope, shape))
 
 
@@ -127,7 +128,7 @@ class XavierNormal(Initializer):
 
     gain: Scalar = 1.0
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _normal(key, shape, dtype, self.gain * math.sqrt(2 / sum(fans(shape))))
 
 
@@ -136,21 +137,21 @@ class XavierUniform(Initializer):
 
     gain: Scalar = 1.0
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _uniform(key, shape, dtype, self.gain * math.sqrt(6 / sum(fans(shape))))
 
 
 class LeCunNormal(Initializer):
     """N(0, 1 / fan_in), for sigmoid, tanh and SELU. S1.59."""
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _normal(key, shape, dtype, math.sqrt(1 / fans(shape)[0]))
 
 
 class LeCunUniform(Initializer):
     """U(-b, b) with b = sqrt(3 / fan_in). S1.59."""
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _uniform(key, shape, dtype, math.sqrt(3 / fans(shape)[0]))
 
 
@@ -159,9 +160,9 @@ def _he(slope: Scalar, shape: tuple[int, ...]) -> Scalar:
     return sqrt(2 / ((1 + slope**2) * fans(shape)[0]))
 
 
-def _normal(key: jax.Array, shape: tuple[int, ...], dtype: object, std: Scalar) -> jax.Array:
+def _normal(key: jax.Array, shape: tuple[int, ...], dtype: Any, std: Scalar) -> jax.Array:
     return jax.random.normal(key, shape, dtype) * jnp.asarray(std, dtype)
 
 
-def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: object, bound: Scalar) -> jax.Array:
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, bound: Scalar) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -1, 1) * jnp.asarray(bound, dtype)

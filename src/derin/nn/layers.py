@@ -105,9 +105,11 @@ class Conv2d(Module):
             raise ModelError(f"Conv2d: {self.groups} groups do not divide the {c} channels of the input {x.shape}.")
         reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         if self.padding == "same":
-            pad = tuple((r // 2, r - r // 2) for r in reach)
+            top, left = (r // 2 for r in reach)
+            pad = (top, reach[0] - top), (left, reach[1] - left)
         else:
-            pad = tuple((p, p) for p in _pair(0 if self.padding == "valid" else self.padding))
+            top, left = _pair(0 if self.padding == "valid" else self.padding)
+            pad = (top, top), (left, left)
         for size, p, r, side in zip(x.shape[1:3], pad, reach, ("height", "width"), strict=True):
             if size + sum(p) <= r:
                 raise ModelError(
@@ -227,9 +229,7 @@ class Dropout(Module):
 
     def check(self) -> None:
         if isinstance(self.rate, (int, float)) and not 0 <= self.rate < 1:
-            raise SpecError(
-                f"Dropout.rate must be in [0, 1), got {self.rate}. It is the share of entries set to zero."
-            )
+            raise SpecError(f"Dropout.rate must be in [0, 1), got {self.rate}. It is the share of entries set to zero.")
 
     def forward(self, x: jax.Array) -> jax.Array:
         if not self.training:
@@ -320,7 +320,7 @@ class MLP(Module):
 
     widths: tuple[int, ...] = (128, 64)
     out: int = 1
-    activation: str | Callable[[jax.Array], jax.Array] = "relu"
+    activation: str | Callable[[Any], Any] = "relu"
     dropout: Scalar | None = None
     norm: bool = False
 

@@ -38,15 +38,12 @@ class Loss(Spec):
     def __call__(self, output: jax.Array, target: jax.Array, weight: jax.Array | None = None) -> jax.Array:
         """The mean over the batch, each example weighted by `weight`.   output, target, weight [batch] -> []"""
         each, share = self.each(output, target), self.share(output, target)
-        if weight is None and share is None:
-            return each.mean()
         if weight is None:
-            return each.sum() / _above_zero(share.sum())
+            return each.mean() if share is None else each.sum() / _above_zero(share.sum())
         if weight.shape != each.shape:
             raise ModelError(f"weight needs one value an example, {each.shape}; got shape {weight.shape}.")
         weight = weight.astype(jnp.float32)
-        total = weight.sum() if share is None else (weight * share).sum()
-        return (weight * each).sum() / _above_zero(total)
+        return (weight * each).sum() / _above_zero((weight if share is None else weight * share).sum())
 
 
 class MSELoss(Loss):
@@ -86,17 +83,15 @@ class BCEWithLogitsLoss(Loss):
         output, target = _matched(self, output, target)
         positive = target * jax.nn.softplus(-output)
         if self.pos_weight is not None:
-            positive = positive * self._positive(output.shape)
+            p = _vector(self.pos_weight)
+            labels = output.shape[-1] if output.ndim > 1 else 1
+            if p.ndim and p.shape[0] not in (1, labels):
+                raise ModelError(
+                    f"BCEWithLogitsLoss.pos_weight has {p.shape[0]} values, the output {output.shape} has "
+                    f"{labels} labels."
+                )
+            positive = positive * p
         return _per_example(positive + (1 - target) * jax.nn.softplus(output))
-
-    def _positive(self, shape: tuple[int, ...]) -> jax.Array:
-        p = _vector(self.pos_weight)
-        labels = shape[-1] if len(shape) > 1 else 1
-        if p.ndim and p.shape[0] not in (1, labels):
-            raise ModelError(
-                f"BCEWithLogitsLoss.pos_weight has {p.shape[0]} values, the output {shape} has {labels} labels."
-            )
-        return p
 
 
 class CrossEntropyLoss(Loss):
@@ -127,26 +122,23 @@ class CrossEntropyLoss(Loss):
         x = output.astype(jnp.float32)
         x = x - jax.lax.stop_gradient(x.max(-1, keepdims=True))
         log_sum = jnp.log(jnp.exp(x).sum(-1))
-        smooth = jnp.asarray(self.label_smoothing, jnp.float32)
-        w = self._weights(classes)
+        w, smooth = self._weights(classes), jnp.asarray(self.label_smoothing, jnp.float32)
         if labels:
-            hit = jax.lax.broadcasted_iota(target.dtype, x.shape, x.ndim - 1) == target[..., None]
+            hit = _hits(target, x.shape)
             own = log_sum - jnp.where(hit, x, 0).sum(-1)
             own = own if w is None else own * jnp.where(hit, w, 0).sum(-1)
             own = jnp.where((target >= 0) & (target < classes), own, jnp.nan)  # a wrong label must not pass unseen
         else:
-            share = target.astype(jnp.float32) if w is None else target.astype(jnp.float32) * w
-            own = _dot(share, log_sum[..., None] - x)
-        every = log_sum[..., None] - x if w is None else (log_sum[..., None] - x) * w
-        every = jnp.where(smooth > 0, every.sum(-1), 0)  # `where`: a logit of -inf times 0 is not 0
+            share = target.astype(jnp.float32)
+            own = _dot(share if w is None else share * w, log_sum[..., None] - x)
+        every = log_sum[..., None] - x
+        every = every.sum(-1) if w is None else (every * w).sum(-1)
+        every = jnp.where(smooth > 0, every, 0)  # a logit of -inf times 0 is not 0
         return _per_example((1 - smooth) * own + smooth / classes * every)
 
     def share(self, output: jax.Array, target: jax.Array) -> jax.Array | None:
-        if self.weight is None or not self._labels(output, target):
-            return None
-        w = self._weights(output.shape[-1])
-        hit = jax.nn.one_hot(target, output.shape[-1], dtype=jnp.float32)
-        return _per_example((hit * w).sum(-1))
+        w = self._weights(output.shape[-1]) if self._labels(output, target) else None
+        return None if w is None else _per_example(jnp.where(_hits(target, output.shape), w, 0).sum(-1))
 
     def _weights(self, classes: int) -> jax.Array | None:
         if self.weight is None:
@@ -164,12 +156,13 @@ class CrossEntropyLoss(Loss):
                 return False
             raise ModelError(
                 f"CrossEntropyLoss got an output of shape {output.shape} and a {target.dtype} target of shape "
-                f"{target.shape}. Give int labels of shape {output.shape[:-1]}, or probabilities of shape {output.shape}."
+                f"{target.shape}. Give int labels {output.shape[:-1]}, or probabilities {output.shape}."
             )
-        if output.ndim < 2 or target.shape != output.shape[:-1]:
+        whole = jnp.issubdtype(target.dtype, jnp.integer)
+        if not whole or output.ndim < 2 or target.shape != output.shape[:-1]:
             raise ModelError(
-                f"CrossEntropyLoss needs logits [batch, ..., classes] and int labels [batch, ...], got shapes "
-                f"{output.shape} and {target.shape}."
+                "CrossEntropyLoss needs logits [batch, ..., classes] and int labels [batch, ...], got shapes "
+                f"{output.shape} and {target.shape} ({target.dtype})."
             )
         return True
 
@@ -185,6 +178,11 @@ def _matched(loss: Loss, output: jax.Array, target: jax.Array) -> tuple[jax.Arra
                 f"{type(loss).__name__} needs output and target of one shape, got {output.shape} and {target.shape}."
             )
     return output.astype(jnp.float32), target.astype(jnp.float32)
+
+
+def _hits(labels: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """True where a class is the label.   labels: [batch, ...] -> [batch, ..., classes]"""
+    return jax.lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1) == labels[..., None].astype(jnp.int32)
 
 
 def _per_example(values: jax.Array) -> jax.Array:

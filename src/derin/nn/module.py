@@ -307,9 +307,7 @@ class Module(Spec):
         """Every weight and every layer's output shape, in call order, by one abstract pass."""
         declared: dict[str, Declared] = {}
         seen: dict[str, Any] = {}
-        jax.eval_shape(
-            lambda *xs: bind(self, Run({}, {}, True, declared=declared, seen=seen))(*xs), *inputs
-        )
+        jax.eval_shape(lambda *xs: bind(self, Run({}, {}, True, declared=declared, seen=seen))(*xs), *inputs)
         return declared, seen
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -371,8 +369,8 @@ def activations(model: Module, params: Arrays, state: Arrays, *inputs: Any) -> d
 
     >>> import jax, jax.numpy as jnp
     >>> from derin.nn import Linear, ReLU, Sequential
-    >>> net = Sequential(Linear(4), ReLU())
-    >>> {p: a.shape for p, a in activations(net, *net.init(jax.random.key(0), jnp.ones((2, 3))), jnp.ones((2, 3))).items()}
+    >>> net, x = Sequential(Linear(4), ReLU()), jnp.ones((2, 3))
+    >>> {p: a.shape for p, a in activations(net, *net.init(jax.random.key(0), x), x).items()}
     {'0': (2, 4), '1': (2, 4), '': (2, 4)}
     """
     run = Run(params, dict(state), seen={})
@@ -380,9 +378,7 @@ def activations(model: Module, params: Arrays, state: Arrays, *inputs: Any) -> d
     return run.seen or {}
 
 
-def activation_gradient(
-    model: Module, score: Callable, params: Arrays, state: Arrays, x: Any, path: str
-) -> jax.Array:
+def activation_gradient(model: Module, score: Callable, params: Arrays, state: Arrays, x: Any, path: str) -> jax.Array:
     """d score(output) / d output-of-`path`, in evaluation mode: the raw material of Grad-CAM."""
     at = activations(model, params, state, x)
     if path not in at:
@@ -426,7 +422,7 @@ class Summary:
         self.rows, self.total = rows, total
 
     def __repr__(self) -> str:
-        cells = [("path", "layer", "output", "parameters", "multiply-adds", "bytes")]
+        cells: list[tuple[str, ...]] = [("path", "layer", "output", "parameters", "multiply-adds", "bytes")]
         for r in [*self.rows, self.total]:
             numbers = (f"{n:,}" if n else "" for n in r[3:])
             cells.append((r.path or "(model)", r.kind, r.output, *numbers))
@@ -468,7 +464,14 @@ def summary(net: Module, *inputs: Any) -> Summary:
         moved = sum(math.prod(o.shape) * o.dtype.itemsize for o in leaves)
         if path:
             rows.append(
-                Row(spot, kinds.get(path, ""), shapes, sum(n for n, _ in own), work.get(path, 0) if first else 0, size + moved)
+                Row(
+                    spot,
+                    kinds.get(path, ""),
+                    shapes,
+                    sum(n for n, _ in own),
+                    work.get(path, 0) if first else 0,
+                    size + moved,
+                )
             )
     out = ", ".join(str(tuple(o.shape)) for o in jax.tree.leaves(seen[""]))
     parameters = sum(n for n, _ in sizes.values())

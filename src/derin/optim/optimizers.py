@@ -97,9 +97,7 @@ class SGD(Optimizer):
         buffer = None if self.momentum is None else jax.tree.map(jnp.zeros_like, params)
         return SGDState(jnp.zeros((), jnp.int32), buffer)
 
-    def update(
-        self, grads: Tree, state: SGDState, params: Tree, learning_rate: Scalar
-    ) -> tuple[Tree, SGDState]:
+    def update(self, grads: Tree, state: SGDState, params: Tree, learning_rate: Scalar) -> tuple[Tree, SGDState]:
         grads = jax.tree.map(lambda g, p: g + self.weight_decay * p, grads, params)
         step, buffer = state.step + 1, state.momentum_buffer
         if self.momentum is None:
@@ -151,9 +149,7 @@ class Adam(Optimizer):
     def init(self, params: Tree) -> AdamState:
         return _adam_state(params)
 
-    def update(
-        self, grads: Tree, state: AdamState, params: Tree, learning_rate: Scalar
-    ) -> tuple[Tree, AdamState]:
+    def update(self, grads: Tree, state: AdamState, params: Tree, learning_rate: Scalar) -> tuple[Tree, AdamState]:
         grads = jax.tree.map(lambda g, p: g + self.weight_decay * p, grads, params)
         return _adam(grads, state, learning_rate, self.betas, self.eps)
 
@@ -185,9 +181,7 @@ class AdamW(Optimizer):
     def init(self, params: Tree) -> AdamState:
         return _adam_state(params)
 
-    def update(
-        self, grads: Tree, state: AdamState, params: Tree, learning_rate: Scalar
-    ) -> tuple[Tree, AdamState]:
+    def update(self, grads: Tree, state: AdamState, params: Tree, learning_rate: Scalar) -> tuple[Tree, AdamState]:
         updates, state = _adam(grads, state, learning_rate, self.betas, self.eps)
         decay = learning_rate * self.weight_decay
         return jax.tree.map(lambda u, p: u - decay * p, updates, params), state
@@ -219,9 +213,7 @@ def _one_minus_power(beta: Scalar, step: jax.Array) -> jax.Array:
 
 def _check_adam(spec: Adam | AdamW) -> None:
     if len(spec.betas) != 2:
-        raise SpecError(
-            f"{type(spec).__name__}.betas must be two numbers such as (0.9, 0.999), got {spec.betas!r}."
-        )
+        raise SpecError(f"{type(spec).__name__}.betas must be two numbers such as (0.9, 0.999), got {spec.betas!r}.")
     for i in (0, 1):
         require(spec, f"betas.{i}", lambda v: 0 <= v < 1, "in [0, 1)")
     require(spec, "eps", lambda v: 0 <= v < float("inf"), "0 or more, often 1e-8")
@@ -271,9 +263,7 @@ class Optax(Optimizer):
         allowed = [n for n in inspect.signature(function).parameters if n != "learning_rate"]
         for pair in self.fixed:
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise SpecError(
-                    f"Optax.fixed must be pairs such as (('nesterov', True),), got {self.fixed!r}."
-                )
+                raise SpecError(f"Optax.fixed must be pairs such as (('nesterov', True),), got {self.fixed!r}.")
         for name in (*self.names, *(n for n, _ in self.fixed)):
             if name not in allowed:
                 raise SpecError(f"optax.{self.name} has no option {name!r}.{_nearest(name, allowed)}")
