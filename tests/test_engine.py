@@ -13,10 +13,11 @@ import derin
 from derin import nn, optim
 from derin.data import ClassTarget, Dataset, NumberTarget, Part, Schema
 from derin.data.arrays import ArrayInputs
-from derin.engine import EarlyStopping, Experiment, epoch, programs
+from derin.engine import EarlyStopping, Experiment, epoch, programs, training
 from derin.engine.task import as_arrays, task_of
 from derin.engine.training import first_carry
 from derin.errors import DataError, ModelError, SpecError, TrainingFailed
+from derin.models import TabularMLP
 
 
 def dataset(n=100, d=5, classes=2, n_valid=40, n_test=30, seed=0, kind="classes"):
@@ -358,6 +359,47 @@ def test_prediction_compiles_a_few_sizes_only():
     quick = run.predictor()
     assert np.allclose(quick(run.schema.encode(data.test.x[:1])), whole[:1], atol=1e-6)
     assert np.allclose(quick(run.schema.encode(data.test.x)), whole[:30], atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [16, 33, "full"])
+def test_data_from_disk_train_to_the_same_bits(tmp_path, monkeypatch, batch_size):
+    """Over the memory budget: chunks of a few batches, the last batch short, against the run in memory."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 6)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", X=x, y=(x[:, 0] > 0).astype(np.int32))
+    here = derin.data.load(tmp_path / "data.npz")
+    disk = derin.data.load(tmp_path / "data.npz", memory_budget=100, cache=tmp_path / "cache")
+    assert isinstance(disk.train.x, np.memmap) and disk.fingerprint == here.fingerprint
+    monkeypatch.setattr(training, "CHUNK_BYTES", 3 * 16 * 6 * 4)
+    fields = {"epochs": 3, "batch_size": batch_size, "metrics": ("accuracy", "roc_auc")}
+    net = nn.Sequential(nn.Linear(8), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.1), nn.Linear(1))
+    a, b = fit(net, here, **fields), fit(net, disk, **fields)
+    for k in a.params:
+        assert np.array_equal(a.params[k], b.params[k]), k
+    assert [line["loss"] for line in a.history] == pytest.approx([line["loss"] for line in b.history], rel=1e-6)
+    assert [line["roc_auc"] for line in a.history] == pytest.approx([line["roc_auc"] for line in b.history])
+
+
+def test_members_learn_alone_and_predict_together():
+    """A net that puts out [batch, members, outputs]: the loss is the members' mean, the prediction their mean."""
+    data = dataset(n=64, classes=3)
+    net = TabularMLP(out=3, widths=(8,), members=4, dropout=0.0)
+    run = fit(net, data, epochs=2, batch_size="full", optimizer=optim.SGD(1e-6))
+    out, _ = run.experiment.net.apply(run.params, {}, jnp.asarray(data.test.x))
+    logits = torch.from_numpy(np.array(out))
+    y = torch.from_numpy(data.train.y).long()
+    first, _ = net.apply(first_carry(run.task, 0, data.train.x).params, {}, jnp.asarray(data.train.x))
+    each = [torch.nn.functional.cross_entropy(torch.from_numpy(np.array(first[:, m])), y).item() for m in range(4)]
+    assert run.history[0]["loss"] == pytest.approx(np.mean(each), rel=1e-4)
+    p = torch.softmax(logits, -1).mean(1).numpy()
+    assert np.allclose(run.predictor()(data.test.x), p, atol=1e-5)
+    assert run.evaluate("test")["loss"] == pytest.approx(sk.log_loss(data.test.y, p, labels=[0, 1, 2]), rel=1e-3)
+    binary = fit(TabularMLP(out=1, widths=(8,), members=4), dataset(n=64))
+    out, _ = binary.experiment.net.apply(binary.params, {}, jnp.asarray(data.test.x))
+    assert np.allclose(binary.predictor()(data.test.x)[:, 1], jax.nn.sigmoid(out[..., 0]).mean(1), atol=1e-5)
+    number = fit(TabularMLP(out=1, widths=(8,), members=4), dataset(n=64, kind="number"))
+    out, _ = number.experiment.net.apply(number.params, {}, jnp.asarray(data.test.x))
+    assert np.allclose(number.predictor()(data.test.x), out[..., 0].mean(1) * 2 + 10, atol=1e-4)
 
 
 def test_no_warning_and_no_print_when_silent(capsys):

@@ -68,7 +68,11 @@ def test_init_makes_the_weights_by_name_in_call_order(key):
 def test_init_is_a_function_of_the_key_only_and_needs_shapes_only(key):
     net = Net()
     params, state = net.init(key, X)
-    for again in (net.init(key, X), net.init(key, jax.ShapeDtypeStruct((1, 3), jnp.float32)), jax.jit(net.init)(key, X)):
+    for again in (
+        net.init(key, X),
+        net.init(key, jax.ShapeDtypeStruct((1, 3), jnp.float32)),
+        jax.jit(net.init)(key, X),
+    ):
         for a, b in zip((params, state), again, strict=True):
             for name in a:
                 np.testing.assert_allclose(a[name], b[name], rtol=1e-6)
@@ -240,7 +244,12 @@ class Loop(Module):
     rate: Scalar = 0.5
 
     def setup(self):
-        self.inp, self.hid, self.norm, self.drop = Linear(self.width), Linear(self.width), BatchNorm(), Dropout(self.rate)
+        self.inp, self.hid, self.norm, self.drop = (
+            Linear(self.width),
+            Linear(self.width),
+            BatchNorm(),
+            Dropout(self.rate),
+        )
 
     def forward(self, x):
         def step(h, x_t):
@@ -379,7 +388,9 @@ def test_a_module_is_frozen(key):
             self.count = 1
             return x
 
-    with pytest.raises(ModelError, match=r"'count' cannot be set in forward\(\). For running statistics: self.set_state"):
+    with pytest.raises(
+        ModelError, match=r"'count' cannot be set in forward\(\). For running statistics: self.set_state"
+    ):
         Writes().apply({}, {}, X)
 
 
@@ -520,10 +531,12 @@ def test_strict_dtype_promotion(key):
             nn.Flatten(), Linear(3), nn.GELU(), nn.SiLU(), nn.Softmax(), Dropout(0.1), Linear(2),
         )  # fmt: skip
         for dtype in (jnp.float32, jnp.bfloat16):
-            params, state = net.init(key, maps)
+            x = maps.astype(dtype)
+            params, state = net.init(key, x)
 
-            def loss(p, net=net, state=state, x=maps.astype(dtype)):
-                return nn.CrossEntropyLoss((1, 2), 0.1)(net.apply(p, state, x, train=True, key=key)[0], jnp.array([0, 1]))
+            def loss(p, state=state, x=x):
+                y, _ = net.apply(p, state, x, train=True, key=key)
+                return nn.CrossEntropyLoss((1, 2), 0.1)(y, jnp.array([0, 1]))
 
             jax.grad(loss)(params)
 

@@ -243,5 +243,5 @@ def test_a_wrong_optimizer_is_found(optimizer, message):
 
 
 def test_a_spec_that_is_no_file_is_found():
-    with pytest.raises(ConformanceError, match="^Sequential: JSON fails"):
+    with pytest.raises(ConformanceError, match=r"^Sequential: JSON fails"):
         check_spec(nn.Sequential(lambda x: x))

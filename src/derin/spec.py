@@ -66,7 +66,7 @@ class Spec:
             )
         dataclasses.dataclass(eq=False, repr=False)(cls)
         if cls._variadic:
-            cls.__init__ = _variadic_init(cls.__init__, cls._variadic)  # type: ignore[assignment]
+            cls.__init__ = _variadic_init(cls.__init__, cls._variadic)  # type: ignore[method-assign]
         leaves = {name for name, hint in _annotations(cls).items() if _mentions_scalar(hint)}
         cls._leaves = frozenset(leaves)
         cls._hints = None  # resolved at first use: forward references

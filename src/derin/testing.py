@@ -398,7 +398,7 @@ def _caller(layer: Module, train: bool, key: jax.Array) -> Callable:
 def _total(tree: Any) -> jax.Array:
     """A number that depends on every entry, each in another way."""
     parts = [a.astype(jnp.float32).ravel() for a in jax.tree.leaves(tree)]
-    return sum((jnp.sin(jnp.arange(a.size) + 1.0) * a).sum() for a in parts)  # type: ignore[return-value]
+    return sum((jnp.sin(jnp.arange(a.size) + 1.0) * a).sum() for a in parts)
 
 
 def _same(a: Any, b: Any, what: str) -> None:
@@ -407,7 +407,8 @@ def _same(a: Any, b: Any, what: str) -> None:
 
 
 def _close(a: Any, b: Any, exact: bool = False) -> bool:
-    if not jax.tree.structure(a) == jax.tree.structure(b):
+    here, there = jax.tree.structure(a), jax.tree.structure(b)
+    if here != there:  # type: ignore[operator]  # jaxlib's stub of PyTreeDef has no ==
         return False
     for u, v in zip(map(_numpy, jax.tree.leaves(a)), map(_numpy, jax.tree.leaves(b)), strict=True):
         within = 0 if exact else 1e-4 * max(1.0, np.abs(u[np.isfinite(u)]).max(initial=0))

@@ -61,7 +61,7 @@ def command(name: str, short: str, examples: str) -> Callable[[Callable[..., Ans
 
         run.__signature__ = _with_modules(function)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
-        del run.__wrapped__  # type: ignore[attr-defined]
+        del run.__wrapped__
         lines = "\n  ".join(["\b\nExamples:", *examples.strip().splitlines()])
         app.command(name, epilog=lines, short_help=short)(run)
         return run

@@ -140,7 +140,7 @@ def with_data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     parameters = [parameters[0], more[0], *parameters[1:], *more[1:]]  # what matters most stands first in the help
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    del command.__wrapped__  # type: ignore[attr-defined]
+    del command.__wrapped__
     return command
 
 

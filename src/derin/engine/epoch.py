@@ -121,7 +121,7 @@ def epoch(
     order = epoch_order(task, carry.epoch, n, key)
     weights = row_weights(n, order.shape)
     carry, losses = steps(task, carry, train, order, weights, key, epochs, order.shape[0])
-    judged = valid if valid is not None else train if task.metrics else None
+    judged = valid if valid is not None else train if task.experiment.metrics else None  # only if asked for
     found = evaluate(task, carry.params, carry.state, judged) if judged is not None else no_scores(task)
     if valid is None:
         found = (jnp.float32(jnp.nan), found[1])
@@ -331,6 +331,13 @@ def forward(task: Task, params: Arrays, state: Arrays, x: jax.Array) -> jax.Arra
     return out.reshape(blocks * EVALUATION_ROWS, -1)[:n]
 
 
+def output_shape(task: Task, x: Any) -> Any:
+    """Shape and dtype of the net's output for inputs shaped like x, by one abstract pass."""
+    if task.inputs is not None:
+        x = task.inputs.look(x)[1][""]
+    return task.experiment.net.look(x)[1][""]
+
+
 def _look_and_draw(task: Task, key: jax.Array, x: Any) -> tuple[Arrays, Arrays]:
     """The weights of the input layer (named input.*) and of the net."""
     params: Arrays = {}
@@ -338,9 +345,9 @@ def _look_and_draw(task: Task, key: jax.Array, x: Any) -> tuple[Arrays, Arrays]:
     h = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     if task.inputs is not None:
         inner_params, inner_state = task.inputs.init(named_key(key, "input"), h)
-        h = jax.eval_shape(lambda p, s, a: task.inputs.apply(p, s, a)[0], inner_params, inner_state, h)  # type: ignore[union-attr]
         params |= {f"input.{name}": a for name, a in inner_params.items()}
         state |= {f"input.{name}": a for name, a in inner_state.items()}
+        h = task.inputs.look(h)[1][""]
     net_params, net_state = task.experiment.net.init(key, h)
     return params | net_params, state | net_state
 

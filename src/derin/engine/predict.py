@@ -48,7 +48,7 @@ def _blocks(function: Callable, task: Task, params: Any, state: Any, x: Any) -> 
             rows = np.concatenate([rows, np.zeros((size - n, *rows.shape[1:]), rows.dtype)])
         args = (task, params, state, rows)
         found = program(function, *args)(*args)
-        yield jax.tree.map(lambda a: a[:n], found) if n < size else found  # noqa: B023
+        yield jax.tree.map(lambda a: np.asarray(a)[:n], found) if n < size else found  # noqa: B023
 
 
 def _predictions(task: Task, params: Any, state: Any, x: jax.Array) -> tuple[jax.Array, ...]:
@@ -61,7 +61,13 @@ def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any
     x: [n, ...] -> [n, classes] or [n]; with several targets a tuple of them
     """
     use_disk_cache()
-    compiled = jax.jit(lambda params, state, x: _predictions(task, params, state, x))
+    one_target = len(task.aims) == 1
+
+    def whole(params: Any, state: Any, x: jax.Array) -> Any:
+        found = _predictions(task, params, state, x)
+        return found[0] if one_target else found
+
+    compiled = jax.jit(whole)
     params, state = jax.tree.map(jnp.asarray, (params, state))
 
     def predict(x: np.ndarray) -> Any:
@@ -73,8 +79,8 @@ def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any
         if n < size:
             x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), x.dtype)])
         found = compiled(params, state, x)
-        if len(found) == 1:
-            return np.asarray(found[0])[:n]
-        return tuple(np.asarray(a)[:n] for a in found)
+        if one_target and n == size:
+            return np.asarray(found)
+        return jax.tree.map(lambda a: np.asarray(a)[:n], found)
 
     return predict

@@ -11,6 +11,11 @@ from typing import Any
 
 import jax
 
+if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
+    # Nothing here computes beside the CPU's own program, and handing a result over from XLA's thread costs four
+    # times what the prediction of one row does (12 us against 50, bench/predict.py). To be set before first use.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
 _programs: dict[Any, Callable] = {}
 seconds = {"tracing": 0.0, "compiling": 0.0}  # spent since import: what a user waits for before the first step
 
@@ -25,7 +30,12 @@ def program(function: Callable, *args: Any, static: tuple = (), donate: tuple[in
     if key not in _programs:
         use_disk_cache()
         begin = time.perf_counter()
-        jitted = jax.jit(lambda *a: function(*static, *a), donate_argnums=donate)
+
+        def whole(*args: Any) -> Any:
+            return function(*static, *args)
+
+        whole.__name__ = function.__name__.lstrip("_")  # what profiles and the compiler's log call it
+        jitted = jax.jit(whole, donate_argnums=donate)
         lowered = jitted.lower(*args)
         middle = time.perf_counter()
         _programs[key] = lowered.compile()

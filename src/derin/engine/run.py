@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from derin.engine import epoch as engine
@@ -86,9 +85,9 @@ class Run:
         pieces = [(x, y) for x, y in pieces if len(x)]
         if not pieces:
             raise DataError(f"there are no rows to evaluate in {source!r}.")
-        found = [b for x, _ in pieces for b in blocks(self.task, self.params, self.state, x)]
-        ys = tuple(jnp.asarray(np.concatenate(t)) for t in zip(*(y for _, y in pieces), strict=True))
-        args = (self.task.structure_only(), jnp.concatenate(found), ys)
+        found = [np.asarray(b) for x, _ in pieces for b in blocks(self.task, self.params, self.state, x)]
+        ys = tuple(np.concatenate(t) for t in zip(*(y for _, y in pieces), strict=True))
+        args = (self.task.structure_only(), np.concatenate(found), ys)
         loss, metrics = program(engine.scores, *args)(*args)
         names = [name for name, _, _ in engine.metric_names(self.task)]
         rows = {"rows": sum(len(x) for x, _ in pieces), "loss": plain(loss)}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from derin.engine.epoch import Aim, Task, _look_and_draw, metric_names, run_net
+from derin.engine.epoch import Aim, Task, metric_names, output_shape
 from derin.engine.experiment import Experiment
 from derin.engine.metrics import metric
 from derin.errors import DataError, ModelError, SpecError
@@ -66,14 +65,10 @@ def _aim(target: Any, width: int) -> Aim:
 
 
 def _output_width(task: Task, x: Any) -> int:
-    shape = jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)
-
-    def look(x: jax.Array) -> jax.Array:
-        params, state = _look_and_draw(task, jax.random.key(0), x)
-        return run_net(task, params, state, x)[0]
-
-    out = jax.eval_shape(look, shape)
-    if out.ndim not in (2, 3) or out.shape[0] != 2:
+    out = output_shape(task, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype))
+    if len(out.shape) == 1:
+        out = jax.ShapeDtypeStruct((*out.shape, 1), out.dtype)
+    if len(out.shape) not in (2, 3) or out.shape[0] != 2:
         raise ModelError(
             f"the net turns rows of shape {tuple(x.shape[1:])} into {('batch', *out.shape[1:])}; "
             "it must put out one row of numbers for each: [batch, outputs]. Is a Flatten() missing?"
@@ -163,4 +158,4 @@ def class_counts(y: np.ndarray, classes: int) -> tuple[int, ...]:
 def as_arrays(part: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """A part's x and its targets, on the device."""
     ys = part.y if isinstance(part.y, tuple) else (part.y,)
-    return jnp.asarray(part.x), tuple(jnp.asarray(y) for y in ys)
+    return jax.device_put(part.x), tuple(map(jax.device_put, ys))

@@ -104,17 +104,26 @@ def counts_of(data: Any) -> tuple[int, ...] | None:
 
 def first_carry(task: Task, seed: int, x: Any) -> Carry:
     """Fresh weights, drawn from the experiment's seed."""
-    key = jax.random.key_data(jax.random.key(seed))
+    key = key_bits(seed)
     like = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     return program(_start, task.structure_only(), key, static=(like,))(task.structure_only(), key)
 
 
+def key_bits(seed: int) -> np.ndarray:
+    """The bits of jax.random.key(seed), made without compiling a program for it."""
+    return np.array([0, seed], np.uint32)
+
+
+def _key(bits: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(bits, impl="threefry2x32")
+
+
 def _start(like: Any, task: Task, key: jax.Array) -> Carry:
-    return engine.start(task, jax.random.wrap_key_data(key), like)
+    return engine.start(task, _key(key), like)
 
 
 def _epoch(task: Task, carry: Carry, train: Rows, valid: Rows | None, key: jax.Array, epochs: jax.Array) -> Any:
-    return engine.epoch(task, carry, train, valid, jax.random.wrap_key_data(key), epochs)
+    return engine.epoch(task, carry, train, valid, _key(key), epochs)
 
 
 def train(
@@ -130,9 +139,10 @@ def train(
     experiment = task.experiment
     compiled = task.structure_only()
     run_epoch = _streamed(compiled, data) if _streams(data) else _resident(compiled, data)
-    key = jax.random.key_data(jax.random.key(experiment.seed))
+    key = key_bits(experiment.seed)
     epochs = np.int32(experiment.epochs)
-    names = [name for name, _, _ in engine.metric_names(task)]
+    judged = len(data.valid.x) > 0 or bool(experiment.metrics)
+    names = [name for name, _, _ in engine.metric_names(task)] if judged else []
     done, stopped = int(carry.epoch), ""
     saved = time.monotonic() if folder and folder.checkpoint() else -math.inf
     run = Run(experiment, data.schema, task, carry, history, folder, data)
@@ -194,11 +204,11 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
 
     n = len(data.train.x)
     valid = data.valid if len(data.valid.x) else None
-    judged = valid if valid is not None else data.train if task.metrics else None
+    judged = valid if valid is not None else data.train if task.experiment.metrics else None
     row_bytes = max(1, data.train.x.dtype.itemsize * math.prod(data.train.x.shape[1:]))
 
     def run_epoch(carry: Carry, key: Any, epochs: Any) -> tuple[Carry, Report]:
-        args = (task, carry.epoch, key)
+        args: tuple[Any, ...] = (task, carry.epoch, key)
         order = np.asarray(program(_order, *args, static=(n,))(*args))
         count, size = order.shape
         weights = engine.row_weights(n, order.shape)
@@ -206,7 +216,7 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
         losses = []
         for i, (x, y) in enumerate(chunks(data.train, order.reshape(-1), per_chunk * size)):
             here = len(x) // size
-            rows = Rows(jnp.asarray(x), tuple(map(jnp.asarray, y if isinstance(y, tuple) else (y,))))
+            rows = Rows(jax.device_put(x), tuple(map(jax.device_put, y if isinstance(y, tuple) else (y,))))
             weight = None if weights is None else weights[i * per_chunk : i * per_chunk + here]
             args = (task, carry, rows, weight, key, epochs)
             carry, loss = program(_chunk, *args, static=(count,), donate=(1,))(*args)
@@ -222,13 +232,13 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
 
 
 def _order(n: int, task: Task, number: jax.Array, key: jax.Array) -> jax.Array:
-    return engine.epoch_order(task, number, n, jax.random.wrap_key_data(key))
+    return engine.epoch_order(task, number, n, _key(key))
 
 
 def _chunk(per_epoch: int, task: Task, carry: Carry, rows: Rows, weight: Any, key: Any, epochs: Any) -> Any:
     size = len(rows.x) if task.experiment.batch_size == "full" else min(task.experiment.batch_size, len(rows.x))
     order = jnp.arange(len(rows.x), dtype=jnp.int32).reshape(-1, size)
-    return engine.steps(task, carry, rows, order, weight, jax.random.wrap_key_data(key), epochs, per_epoch)
+    return engine.steps(task, carry, rows, order, weight, _key(key), epochs, per_epoch)
 
 
 def _finish(per_epoch: int, task: Task, carry: Carry, loss: Any, found: Any, epochs: Any) -> Any:
@@ -237,15 +247,15 @@ def _finish(per_epoch: int, task: Task, carry: Carry, loss: Any, found: Any, epo
 
 def _evaluate_in_chunks(task: Task, carry: Carry, part: Any) -> Any:
     outputs = outputs_of(task, carry.params, carry.state, part.x)
-    args = (task, outputs, tuple(map(jnp.asarray, part.y if isinstance(part.y, tuple) else (part.y,))))
+    args = (task, outputs, part.y if isinstance(part.y, tuple) else (part.y,))
     return program(engine.scores, *args)(*args)
 
 
-def outputs_of(task: Task, params: Any, state: Any, x: Any) -> jax.Array:
+def outputs_of(task: Task, params: Any, state: Any, x: Any) -> np.ndarray:
     """The net's outputs for encoded rows, whatever their number.   x: [n, ...] -> [n, outputs]"""
     from derin.engine.predict import blocks
 
-    return jnp.concatenate(list(blocks(task, params, state, x)))
+    return np.concatenate([np.asarray(b) for b in blocks(task, params, state, x)])
 
 
 def _values(report: Report, names: list[str]) -> dict[str, Any]:
@@ -253,7 +263,7 @@ def _values(report: Report, names: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {"loss": plain(report.loss)}
     if not math.isnan(float(report.valid_loss)):
         values["valid_loss"] = plain(report.valid_loss)
-    values |= {n: plain(m) for n, m in zip(names, report.metrics, strict=True)}
+    values |= {n: plain(m) for n, m in zip(names, report.metrics, strict=False)}  # no names: nothing was judged
     return values | {"learning_rate": plain(report.learning_rate)}
 
 
@@ -305,7 +315,7 @@ def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_don
     x = jnp.asarray(data.train.x[batch])
     ys = data.train.y if isinstance(data.train.y, tuple) else (data.train.y,)
     y = tuple(jnp.asarray(t[batch]) for t in ys)
-    where = engine.first_not_finite(task, carry, x, y, weight, jax.random.wrap_key_data(key))
+    where = engine.first_not_finite(task, carry, x, y, weight, _key(key))
     error = TrainingFailed(
         f"training failed in epoch {epochs_done + 1}, step {step % len(order) + 1} of {len(order)}: {where}. "
         f"The learning rate was {float(task.experiment.optimizer.learning_rate):g}: try a smaller one, or "

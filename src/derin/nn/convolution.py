@@ -85,11 +85,17 @@ def _grouped(x: jax.Array, w: jax.Array, window: Window, groups: int) -> jax.Arr
     kh, kw, c, out = w.shape
     w = w.reshape(kh * kw, c, groups, out // groups)
     cells = [a.reshape(*a.shape[:3], groups, c) for a in _cells(_padded(x, window), window)]
-    if c == 1:  # depthwise: a sum of products, nothing to multiply as matrices
-        y = sum((cell * w[k, 0] for k, cell in enumerate(cells)), jnp.zeros((), x.dtype))
+    if c == 1:
+        y = depthwise(cells, w[:, 0])
     else:
         y = jnp.einsum("bhwgi,igo->bhwgo", jnp.concatenate(cells, -1), w.reshape(kh * kw * c, groups, out // groups))
     return y.reshape(*y.shape[:3], out)
+
+
+@jax.jit  # so that nn.summary sees it by name and counts its products
+def depthwise(cells: list[jax.Array], w: jax.Array) -> jax.Array:
+    """One channel a group leaves no matrices to multiply.   cells: kh * kw times [batch, h', w', groups, 1]"""
+    return sum((cell * w[k] for k, cell in enumerate(cells)), jnp.zeros((), w.dtype))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

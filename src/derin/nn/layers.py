@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -186,7 +186,7 @@ class BatchNorm(Module):
     def forward(self, x: jax.Array) -> jax.Array:
         _float_input(self, x, "[..., channels]", 2)
         c, dtype = x.shape[-1], x.dtype
-        x = x.astype(jnp.promote_types(dtype, jnp.float32))
+        x = x.astype(jnp.float32 if dtype.itemsize < 4 else dtype)
         mean = self.state("running_mean", Zeros(), (c,))
         var = self.state("running_var", Ones(), (c,))
         if self.training:
@@ -287,6 +287,10 @@ class Sequential(Module):
     layers: tuple[Module | Callable[[Any], Any], ...] = ()
     _variadic = "layers"
     _inline = "layers"
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *layers: Module | Callable[[Any], Any]) -> None: ...
 
     def check(self) -> None:
         self.layers = tuple(_as_layer(v, i) for i, v in enumerate(self.layers))

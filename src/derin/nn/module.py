@@ -350,7 +350,7 @@ def bind(model: Module, run: Run, path: str = "") -> Any:
             if id(value) not in twins:  # the first place found gives the path
                 if "_ready" not in value.__dict__:
                     value._set_up()
-                twins[id(value)] = copy = object.__new__(type(value))  # type: ignore[assignment]
+                twins[id(value)] = copy = object.__new__(type(value))
                 for name, v in vars(value).items():
                     vars(copy)[name] = twin(v, path if name == value._inline else below(name))
                 vars(copy).update(_run=run, path=path)
@@ -528,6 +528,8 @@ def _multiply_adds(net: Module, declared: dict[str, Declared], inputs: Any) -> d
                 out_axis = eqn.params["dimension_numbers"].rhs_spec[0]
                 per_output = math.prod(kernel) // kernel[out_axis]
                 count = math.prod(eqn.outvars[0].aval.shape) * per_output
+            elif eqn.params.get("name") == "depthwise":
+                count = math.prod(eqn.outvars[0].aval.shape) * eqn.invars[-1].aval.shape[0]
             if count:
                 found[at] = found.get(at, 0) + times * count
             inner = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1

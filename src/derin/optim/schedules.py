@@ -100,7 +100,8 @@ class StepLR(Schedule):
 
     def factor(self, epoch: Number, step: Number, steps: Number, epochs: Number) -> jax.Array:
         t, _ = _now(self.by, epoch, step, steps, epochs)
-        return jnp.power(jnp.float32(self.gamma), jnp.floor(t / self.step_size))
+        drops = jnp.floor_divide(t, self.step_size)  # exact; compiled, floor(47 * (1 / 47)) would be 0
+        return jnp.power(jnp.float32(self.gamma), drops)
 
 
 class CosineAnnealingLR(Schedule):
