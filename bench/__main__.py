@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("mlp", "cnn", "start", "predict", "defaults")
+NAMES = ("mlp", "cnn", "start", "predict", "defaults", "order")
 
 
 def main() -> None:

@@ -79,6 +79,16 @@ class TestAgainstTorch:
         np.testing.assert_allclose(by_epoch(StepLR(n, gamma)), want, rtol=2e-5, atol=1e-30)
         np.testing.assert_allclose(by_step(StepLR(n, gamma, by="step")), want, rtol=2e-5, atol=1e-30)
 
+    def test_step_falls_at_each_multiple(self):
+        """Compiled, t / 47 is t * (1 / 47), which is a little below 1 at 47."""
+        t = np.arange(300)
+        for n in range(1, 120, 2):
+            schedules = [StepLR(n, 0.5, by="step"), Warmup(0, StepLR(3, 0.5), by="step")]
+            factors = jax.jit(lambda t, s=schedules, n=n: (s[0].factor(0, t, 1, 300), s[1].factor(0, t, n, 300)))
+            ours = jax.vmap(factors)(t)
+            np.testing.assert_allclose(ours[0], 0.5 ** (t // n), rtol=1e-6, atol=1e-30)
+            np.testing.assert_allclose(ours[1], 0.5 ** (t // n // 3), rtol=1e-6, atol=1e-30)
+
     @settings(max_examples=15, deadline=None)
     @given(st.integers(2, 250), st.floats(0, 0.9))
     def test_cosine(self, n, floor):

@@ -200,7 +200,7 @@ class Warmup(Schedule):
         since = jnp.maximum(jnp.float32(step) - length_steps, 0)
         left = jnp.maximum(epochs - length_epochs, 1 / steps)
         rising = _line(self.start_factor, 1.0, step / jnp.maximum(length_steps, 1e-6))
-        after = self.then.factor(jnp.floor(since / steps), since, steps, left)
+        after = self.then.factor(jnp.floor_divide(since, steps), since, steps, left)
         return jnp.where(step < length_steps, rising, after)
 
 

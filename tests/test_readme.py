@@ -1,0 +1,99 @@
+"""What the README, the documents and the examples show is run here, in a folder of its own."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import derin.cli.commands
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def python(code: str, where: Path) -> str:
+    """What the code prints, run as a file in this folder; a warning is an error."""
+    script = where / "script.py"
+    script.write_text(code, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-W", "error", script], cwd=where, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_readme_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """The Python example, then every `derin` command that the README shows."""
+    (example,) = blocks(README, "python")
+    assert len(example.splitlines()) < 20
+    said = python(example, tmp_path)
+    assert re.search(r"^town +boolean", said, re.MULTILINE) and "'r2': 0.9" in said
+
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^\| `(derin .*?)` \|", README, re.MULTILINE)
+    commands += [line[2:] for line in "".join(blocks(README, "console")).splitlines() if line.startswith("$ ")]
+    known = {command.name for command in derin.cli.commands.app.registered_commands}
+    assert {shlex.split(command)[1] for command in commands} == known
+    for command in commands:
+        assert derin.cli.run(shlex.split(command)[1:]) == 0, command
+    out, _ = capsys.readouterr()
+    assert all(part in out for part in ("1,000 predictions in predictions.csv", "4 arrays in ", "accuracy 0.9"))
+    new = ["houses-1", "houses-2", "digits-1"]
+    assert all((tmp_path / "runs" / name / "experiment.json").is_file() for name in new)
+
+
+def test_commands_in_the_text_are_commands() -> None:
+    known = {command.name for command in derin.cli.commands.app.registered_commands}
+    documents = [README, *(p.read_text(encoding="utf-8") for p in ROOT.glob("docs/*.md"))]
+    for word in re.findall(r"`derin ([a-z]+)", " ".join(documents)):
+        assert word in known
+
+
+def test_names_in_the_table_are_names() -> None:
+    """A layer, loss or optimiser that the README lists is there."""
+    from derin import nn, optim
+
+    for row, home in {"layers": nn, "losses": nn, "optimisers": optim}.items():
+        (cells,) = re.findall(rf"^\| {row} \| (.*?) \|$", README, re.MULTILINE)
+        names = [name for name in re.findall(r"\b[A-Z]\w+\b", cells) if name != "JAX"]
+        assert names and all(hasattr(home, name) for name in names), names
+
+
+def test_links_lead_somewhere() -> None:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("document", sorted(p.name for p in ROOT.glob("docs/*.md")))
+def test_documents(document: str, tmp_path: Path) -> None:
+    for code in blocks((ROOT / "docs" / document).read_text(encoding="utf-8"), "python"):
+        python(code, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "example, says",
+    [
+        ("own_layer", r"accuracy 0\.9"),
+        ("images", r"accuracy (0\.9|1\.0).*\nnew\.png is a disc"),
+        ("stop_and_resume", r"to the bit: True"),
+    ],
+    ids=["own_layer", "images", "stop_and_resume"],
+)
+def test_examples(example: str, says: str, tmp_path: Path) -> None:
+    said = python((ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8"), tmp_path)
+    assert re.search(says, said), said
+
+
+def test_every_example_is_tested() -> None:
+    tested = {values[0] for mark in test_examples.pytestmark if mark.name == "parametrize" for values in mark.args[1]}
+    assert {p.stem for p in (ROOT / "examples").glob("*.py")} == tested
