@@ -1,6 +1,6 @@
 """Drawing an epoch's order: the engine's keyed bijection, a sort of random numbers, jax.random.permutation.
 
-    PYTHONPATH=src python -m bench order [--rounds 9] [--write]
+PYTHONPATH=src python -m bench order [--rounds 9] [--write]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stop a run, come back to it in another process, and end in the very bits of a run that was never stopped.
 
-    python examples/stop_and_resume.py
+python examples/stop_and_resume.py
 """
 
 import tempfile

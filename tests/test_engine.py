@@ -142,7 +142,7 @@ def test_a_done_or_broken_member_changes_nothing():
     train = epoch.Rows(*as_arrays(data.train))
     key, epochs = jax.random.key(0), jnp.int32(5)
     done = carry._replace(done=jnp.bool_(True))
-    after, report = epoch.epoch(task, done, train, None, key, epochs)
+    after, _ = epoch.epoch(task, done, train, None, key, epochs)
     assert all(np.array_equal(after.params[k], carry.params[k]) for k in carry.params)
     assert int(after.epoch) == 0 and int(after.step) == 0 and int(after.broken_at) == -1
     task = task.replace(experiment=task.experiment.replace(batch_size=8))

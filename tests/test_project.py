@@ -38,7 +38,19 @@ def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess
 )
 def test_import_is_light(code: str) -> None:
     """What is large is imported where it is used, and the oracles of the tests never."""
-    large = {"torch", "keras", "matplotlib", "polars", "pandas", "sklearn", "scipy.stats", "PIL", "h5py", "pyarrow", "optax"}
+    large = {
+        "torch",
+        "keras",
+        "matplotlib",
+        "polars",
+        "pandas",
+        "sklearn",
+        "scipy.stats",
+        "PIL",
+        "h5py",
+        "pyarrow",
+        "optax",
+    }
     said = run(sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)").stdout
     assert large & set(said.split()) == set()
 
@@ -87,7 +99,8 @@ def pinned() -> dict[str, str]:
 
 
 def test_constraints_pin_what_is_needed() -> None:
-    wanted = PROJECT["project"]["dependencies"] + sum(PROJECT["project"]["optional-dependencies"].values(), [])
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    wanted = [*PROJECT["project"]["dependencies"], *(text for extra in extras for text in extra)]
     versions = pinned()
     for text in wanted:
         need = Requirement(text)

@@ -45,7 +45,10 @@ def test_readme_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     for command in commands:
         assert derin.cli.run(shlex.split(command)[1:]) == 0, command
     out, _ = capsys.readouterr()
-    assert all(part in out for part in ("1,000 predictions in predictions.csv", "4 arrays in ", "accuracy 0.9"))
+    assert all(
+        part in out
+        for part in ("1,000 predictions in predictions.csv", " arrays in houses.safetensors", "accuracy 0.9")
+    )
     new = ["houses-1", "houses-2", "digits-1"]
     assert all((tmp_path / "runs" / name / "experiment.json").is_file() for name in new)
 

@@ -108,8 +108,10 @@ def test_stopping_and_going_on_is_not_stopping(tmp_path):
     whole, data = small(epochs=6)
     half, _ = small(tmp_path / "run", epochs=6, callbacks=[lambda r: "stop" if r.epoch == 3 else None])
     assert len(half.history) == 3
-    on = derin.load(tmp_path / "run").resume(data, progress=False)
-    assert on.history == whole.history
+    loaded = derin.load(tmp_path / "run")
+    on = loaded.resume(data, progress=False)
+    assert on.history == whole.history and len(loaded.history) == 3
+    assert loaded.predict_proba(data.test.x).shape == (12, 2)  # the loaded run is as it was
     assert all(np.array_equal(on.params[k], whole.params[k]) for k in whole.params)
     assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 6
 
@@ -197,7 +199,7 @@ def test_a_damaged_run_says_what_is_wrong(tmp_path, how, words):
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
-    run, data = small(tmp_path / "run", epochs=3)
+    run, _ = small(tmp_path / "run", epochs=3)
     before = bits(tmp_path / "run")
 
     def full(path, data):

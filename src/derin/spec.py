@@ -61,9 +61,7 @@ class Spec:
 
     def __init_subclass__(cls) -> None:
         if {"__init__", "__post_init__"} & vars(cls).keys():
-            raise TypeError(
-                f"{cls.__name__}: declare hyperparameters as fields; a spec has no __init__ of its own."
-            )
+            raise TypeError(f"{cls.__name__}: declare hyperparameters as fields; a spec has no __init__ of its own.")
         dataclasses.dataclass(eq=False, repr=False)(cls)
         if cls._variadic:
             cls.__init__ = _variadic_init(cls.__init__, cls._variadic)  # type: ignore[method-assign]
@@ -81,9 +79,7 @@ class Spec:
         if cls._variadic:
             return object.__new__(cls)
         if len(args) > len(names):
-            raise SpecError(
-                f"{cls.__name__} takes {len(names)} values {tuple(names)}, {len(args)} came."
-            )
+            raise SpecError(f"{cls.__name__} takes {len(names)} values {tuple(names)}, {len(args)} came.")
         twice = [name for name in names[: len(args)] if name in kwargs]
         if twice:
             raise SpecError(f"{cls.__name__}.{twice[0]} came twice: by its place and by its name.")
@@ -115,9 +111,7 @@ class Spec:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._sealed:
-            raise SpecError(
-                f"{type(self).__name__} is frozen. For a changed copy: value.replace({name}=...)."
-            )
+            raise SpecError(f"{type(self).__name__} is frozen. For a changed copy: value.replace({name}=...).")
         self.__dict__[name] = value
 
     def replace(self, **changes: Any) -> typing.Self:
@@ -266,9 +260,7 @@ def to_dict(value: Any) -> Any:
     """Plain dicts, lists and values, as a file holds them: {"type": "Dropout", "rate": 0.5}."""
     if isinstance(value, Spec):
         value._before_saving()
-        return {"type": registered_name(type(value))} | {
-            name: to_dict(v) for name, v in _fields(value).items()
-        }
+        return {"type": registered_name(type(value))} | {name: to_dict(v) for name, v in _fields(value).items()}
     if isinstance(value, tuple):
         return [to_dict(v) for v in value]
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
@@ -296,9 +288,7 @@ def from_dict(data: Any, at: str = "") -> Any:
     if not isinstance(data.get("type"), str):
         raise SpecError(f"the table at '{at or 'the top'}' has no type = \"...\"; it has {[*data]}.")
     cls = registered(data["type"])
-    fields = {
-        k: from_dict(v, f"{at}.{k}" if at else k) for k, v in data.items() if k != "type"
-    }
+    fields = {k: from_dict(v, f"{at}.{k}" if at else k) for k, v in data.items() if k != "type"}
     try:
         return cls(**fields)
     except SpecError as error:
@@ -511,9 +501,7 @@ def _unflattener(cls: type) -> Callable[[Any, Any], Any]:
 
 
 def _holds_specs(value: Any) -> bool:
-    return isinstance(value, Spec) or (
-        isinstance(value, tuple) and any(_holds_specs(v) for v in value)
-    )
+    return isinstance(value, Spec) or (isinstance(value, tuple) and any(_holds_specs(v) for v in value))
 
 
 # -- fields and their types
@@ -564,9 +552,7 @@ def _checked(spec: Any, name: str, hint: Any, value: Any) -> Any:
     if name in spec._leaves and type(value) is int:
         value = float(value)
     if not _fits(value, hint):
-        raise SpecError(
-            f"{type(spec).__name__}.{name} must be {_words(hint)}, got {value!r} ({type(value).__name__})."
-        )
+        raise SpecError(f"{type(spec).__name__}.{name} must be {_words(hint)}, got {value!r} ({type(value).__name__}).")
     return _cast(value, hint) if not isinstance(value, Spec) else value
 
 

@@ -1,7 +1,7 @@
 """Checkpoints: safetensors and a manifest, in a folder that appears whole or not at all.
 
     checkpoints/epoch-000012/training.safetensors    weights, running state, optimiser state, best weights, counters
-    checkpoints/epoch-000012/manifest.json           format version, sha256, every array's shape and dtype, where it was made
+    checkpoints/epoch-000012/manifest.json           format version, sha256, every array's shape and dtype, the machine
 
 A new checkpoint is written beside the old one, synced to the disk and renamed; only then the old one goes.
 Loading refuses what is missing, extra, misshapen or changed, by name. The files hold data only.
@@ -45,9 +45,7 @@ def here() -> dict[str, Any]:
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
     """Every array of a tree by its path: {"params/0.weight": ...}."""
     found, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        "/".join(_step(k) for k in path): np.asarray(jax.device_get(leaf)) for path, leaf in found
-    }
+    return {"/".join(_step(k) for k in path): np.asarray(jax.device_get(leaf)) for path, leaf in found}
 
 
 def _step(key: Any) -> str:

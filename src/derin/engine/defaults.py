@@ -34,7 +34,8 @@ def default_experiment(dataset: Any, net: str | Module | None = None, **fields: 
         return Experiment(net=Sequential(Flatten(), mlp) if len(shape) > 1 else mlp, **_stopping(dataset, fields))
     if kind == "cnn":
         return _for_images(shape, widths, out, fields)
-    raise SpecError(f"no net is called {net!r}. Known: mlp, mlp:128,64, cnn, cnn:32,64, or Sequential(Linear(64), ...).")
+    known = "mlp, mlp:128,64, cnn, cnn:32,64, or Sequential(Linear(64), ...)"
+    raise SpecError(f"no net is called {net!r}. Known: {known}.")
 
 
 def _for_tables(dataset: Any, out: int, fields: dict[str, Any]) -> Experiment:

@@ -200,9 +200,7 @@ def steps(
 
     loop = (closed(carry.params), carry.state, carry.optimizer, carry.step, carry.broken_at)
     (params, state, memory, step, broken), losses = lax.scan(one, loop, (order, weights))
-    carry = carry._replace(
-        params=opened(params), state=state, optimizer=memory, step=step, broken_at=broken
-    )
+    carry = carry._replace(params=opened(params), state=state, optimizer=memory, step=step, broken_at=broken)
     return carry, losses
 
 
@@ -277,7 +275,8 @@ def run_net(
 ) -> tuple[jax.Array, Arrays]:
     """The net's output in float32 for a batch of encoded rows.   x: [batch, ...] -> [batch, outputs]
 
-    A net of several members puts out [batch, members, outputs]. `seen` collects every layer's output by path: the input layer's first, the net's second.
+    A net of several members puts out [batch, members, outputs]. `seen` collects every layer's output by path:
+    the input layer's first, the net's second.
     """
     net, inputs = task.experiment.net, task.inputs
     if task.experiment.precision == "bfloat16":

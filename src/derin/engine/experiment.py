@@ -1,6 +1,6 @@
 """Experiment: everything a person chooses about a training run, as one value.
 
-    Experiment(net=MLP((64,), out=3), optimizer=Adam(3e-3), epochs=50).fit(data)
+Experiment(net=MLP((64,), out=3), optimizer=Adam(3e-3), epochs=50).fit(data)
 """
 
 from __future__ import annotations

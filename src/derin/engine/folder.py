@@ -1,8 +1,8 @@
 """A run on disk: plain files that can be read without derin.
 
-    runs/NAME/experiment.json   the value               runs/NAME/data.json      how the data were understood
-    runs/NAME/history.jsonl     one line an epoch       runs/NAME/journal.jsonl  every change, with its step
-    runs/NAME/checkpoints/      the newest checkpoint: weights, best weights, optimiser, counters
+runs/NAME/experiment.json   the value               runs/NAME/data.json      how the data were understood
+runs/NAME/history.jsonl     one line an epoch       runs/NAME/journal.jsonl  every change, with its step
+runs/NAME/checkpoints/      the newest checkpoint: weights, best weights, optimiser, counters
 """
 
 from __future__ import annotations
@@ -160,5 +160,3 @@ def _runs_beside(path: Path) -> str:
     folder = path.parent
     runs = sorted(p.name for p in folder.iterdir() if (p / "experiment.json").is_file()) if folder.is_dir() else []
     return f" Runs there: {', '.join(runs[:8])}." if runs else ""
-
-

@@ -395,9 +395,7 @@ class MAPE(Metric):
     greater_is_better = False
 
     def score(self, prediction: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-        return _mean(
-            jnp.abs(prediction - y) / jnp.maximum(jnp.abs(y), 2.0**-52), weight
-        )  # scikit-learn's floor
+        return _mean(jnp.abs(prediction - y) / jnp.maximum(jnp.abs(y), 2.0**-52), weight)  # scikit-learn's floor
 
 
 class QuantileError(Metric):
@@ -420,14 +418,10 @@ class QuantileError(Metric):
 
     def check(self) -> None:
         if not 0 <= self.q <= 1:
-            raise SpecError(
-                f"QuantileError.q must be in [0, 1], got {self.q}: 0.9 is the error that 90 % stay below."
-            )
+            raise SpecError(f"QuantileError.q must be in [0, 1], got {self.q}: 0.9 is the error that 90 % stay below.")
 
     def score(self, prediction: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-        error = jnp.sort(
-            jnp.where(weight > 0, jnp.abs(prediction - y), jnp.inf)
-        )  # rows that do not count: last
+        error = jnp.sort(jnp.where(weight > 0, jnp.abs(prediction - y), jnp.inf))  # rows that do not count: last
         n = (weight > 0).sum()
         at = self.q * jnp.maximum(n - 1, 0).astype(jnp.float32)
         below = jnp.floor(at).astype(jnp.int32)
@@ -463,9 +457,7 @@ def _one_against_rest(area: Any, prediction: jax.Array, y: jax.Array, weight: ja
     classes = prediction.shape[1]
     if classes == 2:
         return area(prediction[:, 1], y == 1, weight)
-    return jax.vmap(lambda scores, c: area(scores, y == c, weight), (1, 0))(
-        prediction, jnp.arange(classes)
-    ).mean()
+    return jax.vmap(lambda scores, c: area(scores, y == c, weight), (1, 0))(prediction, jnp.arange(classes)).mean()
 
 
 def _thresholds(scores: jax.Array, positive: jax.Array, weight: jax.Array) -> tuple[jax.Array, ...]:
@@ -503,11 +495,7 @@ _NAMED: dict[str, Metric] = {
     for m in (
         Accuracy(),
         BalancedAccuracy(),
-        *(
-            cls(average=a)
-            for cls in (Precision, Recall, F1)
-            for a in ("macro", "none", "weighted", "micro", "binary")
-        ),
+        *(cls(average=a) for cls in (Precision, Recall, F1) for a in ("macro", "none", "weighted", "micro", "binary")),
         ConfusionMatrix(),
         ROCAUC(),
         AveragePrecision(),

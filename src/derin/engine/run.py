@@ -154,7 +154,9 @@ class Run:
             return self.data
         source = self.about_data.get("source")
         if source is None:
-            raise RunError("this run was trained on arrays in memory: pass them, run.resume(data) or run.evaluate(data).")
+            raise RunError(
+                "this run was trained on arrays in memory: pass them, run.resume(data) or run.evaluate(data)."
+            )
         data = load(source, **self.about_data["options"])
         if data.fingerprint != self.fingerprint:
             raise RunError(
@@ -200,8 +202,8 @@ class Run:
 
 def load(path: str | Path) -> Run:
     """The run in a folder. Raises RunError for what is missing, damaged or of a newer version."""
-    from derin.engine.training import first_carry
     from derin.engine.task import task_of
+    from derin.engine.training import first_carry
 
     folder = RunFolder.open(Path(path))
     experiment = folder.experiment()

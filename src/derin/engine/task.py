@@ -86,7 +86,10 @@ def _does_not_fit(targets: tuple[Any, ...], width: int, wanted: int) -> str:
             f"end the net with Linear({wanted}){more}."
         )
     parts = ", ".join(f"{t.name!r} {t.width}" for t in targets)
-    return f"the net puts out {width} numbers a row, and the targets need {wanted} ({parts}): end it with Linear({wanted})."
+    return (
+        f"the net puts out {width} numbers a row, and the targets need {wanted} ({parts}): "
+        f"end it with Linear({wanted})."
+    )
 
 
 def _losses(experiment: Experiment, targets: tuple[Any, ...], widths: list[int]) -> tuple[Loss, ...]:

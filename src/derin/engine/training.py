@@ -166,7 +166,9 @@ def train(
             if folder:
                 folder.append(history[-1])
             progress.epoch(done, values, int(carry.step), time.perf_counter() - begin, compile_seconds)
-            seen = EpochReport(done, experiment.epochs, values, carry.params, carry.state, folder.path if folder else None)
+            seen = EpochReport(
+                done, experiment.epochs, values, carry.params, carry.state, folder.path if folder else None
+            )
             if any([f(seen) == "stop" for f in callbacks]):
                 stopped = "a callback stopped it"
             if interrupted:
@@ -178,7 +180,7 @@ def train(
                 folder.save(done, carry, stopped or ("finished" if last else "running"))
                 saved = time.monotonic()
     progress.end()
-    run.stopped = stopped or "finished"
+    run.stopped = stopped or ("early stopping" if bool(carry.done) else "finished")
     return run
 
 
@@ -343,4 +345,5 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
     if run.folder is not None:
         run.folder.reopen(experiment, run.history)
     shown = Progress(progress, experiment.epochs)
-    return train(task, data, run.carry, list(run.history), run.folder, callbacks, shown)
+    carry = jax.tree.map(jnp.array, run.carry)  # the loop gives its buffers away; `run` keeps its own
+    return train(task, data, carry, list(run.history), run.folder, callbacks, shown)
