@@ -1,5 +1,6 @@
 """What the tests share: the real data, and a key."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -19,3 +20,13 @@ def shared_data() -> Path:
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_go_with_their_file() -> Iterator[None]:
+    """Thousands of small programs, one for every shape that hypothesis draws, would take gigabytes in the end."""
+    yield
+    from derin.engine import programs
+
+    programs._programs.clear()
+    jax.clear_caches()

@@ -470,8 +470,10 @@ def test_summary_counts():
     assert rows["0"].bytes == 4 * (40 + 36 * 4)
     assert table.total.parameters == 410 and table.total.multiply_adds == 36 * 9 * 4 + 360
     assert repr(table).splitlines()[0].split() == ["path", "layer", "output", "parameters", "multiply-adds", "bytes"]
-    grouped = summary(Net(), X)
-    assert grouped.total.parameters == sum(np.prod(s) for s in NAMES.values())
+    many = summary(nn.Conv2d(16, 3, padding=1), jax.ShapeDtypeStruct((2, 8, 8, 8), jnp.float32))
+    assert many.total.multiply_adds == 2 * 64 * 9 * 8 * 16  # as written, not as Winograd computes it
+    several = summary(Net(), X)
+    assert several.total.parameters == sum(np.prod(s) for s in NAMES.values())
 
 
 def test_layer_names_reach_the_compiled_program(key):
@@ -527,7 +529,7 @@ def test_strict_dtype_promotion(key):
         train_once(key)
         maps = jnp.ones((2, 8, 8, 2))
         net = Sequential(
-            nn.Conv2d(4, 3, groups=2), BatchNorm(), nn.LeakyReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 2),
+            nn.Conv2d(8, 3, groups=2), nn.Conv2d(8, 3, padding=1), BatchNorm(), nn.LeakyReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 2),
             nn.Flatten(), Linear(3), nn.GELU(), nn.SiLU(), nn.Softmax(), Dropout(0.1), Linear(2),
         )  # fmt: skip
         for dtype in (jnp.float32, jnp.bfloat16):

@@ -294,6 +294,7 @@ X, MAP = normal((4, 6)), normal((3, 8, 9, 4))
         (nn.Linear(3), X),
         (nn.Linear(3, weight_init=nn.HeNormal(0.1), bias_init=nn.Full(0.5)), normal((2, 3, 6))),
         (nn.Conv2d(4, 3, padding="same"), MAP),
+        (nn.Conv2d(8, 3), np.repeat(MAP, 2, -1)),
         (nn.Conv2d(4, (3, 2), stride=2, padding=(1, 0), groups=2), MAP),
         (nn.MaxPool2d(2), MAP),
         (nn.MaxPool2d(3, 2, 1), MAP),

@@ -137,6 +137,42 @@ def test_a_run_that_fails_keeps_its_last_good_epoch(tmp_path):
     assert all(np.array_equal(back.params[k], whole.params[k]) for k in whole.params)
 
 
+def test_a_save_that_is_killed_between_two_renames_loses_nothing(tmp_path, monkeypatch):
+    run, _ = small(tmp_path / "run")
+    folder, before = tmp_path / "run" / "checkpoints", bits(tmp_path / "run")
+    rename, calls = checkpoint.os.rename, []
+
+    def killed(a, b):
+        calls.append(a)
+        if len(calls) == 2:  # the old one stands aside, the new one has no name yet
+            raise SystemExit
+        rename(a, b)
+
+    monkeypatch.setattr(checkpoint.os, "rename", killed)
+    with pytest.raises(SystemExit):
+        checkpoint.save(folder, 4, run.carry, {"status": "again"})
+    monkeypatch.undo()
+    assert not list(folder.glob("epoch-*"))
+    assert bits(tmp_path / "run") == before and len(derin.load(tmp_path / "run").history) == 4
+    (folder / ".epoch-000004-left").mkdir()  # what a process leaves that is killed while it writes
+    checkpoint.save(folder, 4, run.carry, {"status": "again"})
+    assert [p.name for p in folder.iterdir()] == ["epoch-000004"]
+
+
+def test_labels_and_units_are_part_of_the_data():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 2)), rng.normal(size=40)
+    cats = np.where(y > 0, "cat", "dog")
+    prints = [derin.data.load(pair).fingerprint for pair in [(x, y), (x, 2 * y), (2 * x, y), (x, cats), (x, y)]]
+    assert len(set(prints)) == 4 and prints[0] == prints[4]
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path):
+    _, data = small(tmp_path / "run")
+    with pytest.raises(RunError, match="has 4 epochs behind it"):
+        derin.load(tmp_path / "run").resume(data, epochs=2)
+
+
 def test_other_data_are_refused(tmp_path):
     small(tmp_path / "run")
     rng = np.random.default_rng(1)
@@ -229,11 +265,12 @@ def test_a_run_folder_is_never_written_over(tmp_path):
 
 
 def test_a_run_made_elsewhere_is_warned_of(tmp_path):
-    small(tmp_path / "run")
+    _, data = small(tmp_path / "run")
     manifest = checkpoint.newest(tmp_path / "run" / "checkpoints") / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"here": {"jaxlib": "0.0.1"}}))
+    run = derin.load(tmp_path / "run")
     with pytest.warns(UserWarning, match=r"jaxlib was 0\.0\.1"):
-        derin.load(tmp_path / "run")
+        run.resume(data, epochs=5, progress=False)
 
 
 def test_export_is_torchs_state_dict(tmp_path):

@@ -1,5 +1,7 @@
 """What can go wrong, by whose hand. Every message says what happened, what came in, what to do."""
 
+from typing import Any
+
 
 class DerinError(ValueError):
     """Something the caller can mend. The command line prints it without a traceback and exits with 2."""
@@ -22,4 +24,6 @@ class RunError(DerinError):
 
 
 class TrainingFailed(RuntimeError):
-    """Training met a number that is not finite. The command line exits with 3."""
+    """Training met a number that is not finite. The command line exits with 3; `run` is as it was before."""
+
+    run: Any = None

@@ -279,10 +279,8 @@ def from_dict(data: Any, at: str = "") -> Any:
         return tuple(from_dict(v, f"{at}.{i}" if at else str(i)) for i, v in enumerate(data))
     if not isinstance(data, dict):
         return data
-    if data.keys() == {"array", "dtype"}:
-        return np.array(data["array"], dtype=data["dtype"])
-    if data.keys() == {"float"}:
-        return float(data["float"])
+    if data.keys() == {"array", "dtype"} or data.keys() == {"float"}:
+        return _numbers(data, at)
     if data.keys() == {"none"}:
         return None
     if not isinstance(data.get("type"), str):
@@ -293,6 +291,17 @@ def from_dict(data: Any, at: str = "") -> Any:
         return cls(**fields)
     except SpecError as error:
         raise SpecError(f"at '{at}': {error}" if at else str(error)) from None
+
+
+def _numbers(data: dict[str, Any], at: str) -> Any:
+    try:
+        if "float" in data:
+            return float(data["float"])
+        if np.dtype(data["dtype"]).kind in "biuf":
+            return np.array(data["array"], dtype=data["dtype"])
+        raise ValueError(f"{data['dtype']!r} is not a kind of number")
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"at '{at}' there are no numbers: {error}.") from None
 
 
 def from_dict_values(data: dict[str, Any]) -> dict[str, Any]:
@@ -380,9 +389,10 @@ def registered(name: str) -> type[Spec]:
     if name in _REGISTRY:
         return _REGISTRY[name]
     module, _, short = name.rpartition(":")
-    same = [n for n in _REGISTRY if n.rpartition(":")[2] == short]
-    if module and len(same) == 1:  # the script that was __main__ is an imported module now
-        return _REGISTRY[same[0]]
+    same = [n for n in _REGISTRY if ":" in n and n.rpartition(":")[2] == short]
+    moved = [n for n in same if module == "__main__" or n.startswith("__main__:")]
+    if len(moved) == 1:  # the script that was __main__ is an imported module now, or the other way about
+        return _REGISTRY[moved[0]]
     if module:
         raise SpecError(
             f"the class {short!r} of module {module!r} is not known here. Import it first: "

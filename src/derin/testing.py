@@ -398,7 +398,7 @@ def _caller(layer: Module, train: bool, key: jax.Array) -> Callable:
 def _total(tree: Any) -> jax.Array:
     """A number that depends on every entry, each in another way."""
     parts = [a.astype(jnp.float32).ravel() for a in jax.tree.leaves(tree)]
-    return sum((jnp.sin(jnp.arange(a.size) + 1.0) * a).sum() for a in parts)
+    return sum((jnp.sin(jnp.arange(1.0, a.size + 1)) * a).sum() for a in parts)
 
 
 def _same(a: Any, b: Any, what: str) -> None:

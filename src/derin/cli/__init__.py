@@ -61,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, Abort):
             return _refuse(error, "interrupted.", INTERRUPTED, arguments)
         if isinstance(error, DerinError):
-            return _refuse(error, as_options(str(error)), BAD_INPUT, arguments)
+            notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))  # which layer of the net
+            return _refuse(error, as_options(str(error)) + notes, BAD_INPUT, arguments)
         if isinstance(error, TrainingFailed):
             return _refuse(error, as_options(_with_rescue(error)), FAILED, arguments)
         if isinstance(error, MemoryError):
@@ -69,6 +70,9 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, OSError):
             file = f"{error.filename}: " if error.filename else ""
             return _refuse(error, f"{file}{error.strerror or error}.", BAD_INPUT, arguments)
+        if getattr(error, "__notes__", None):  # it came out of a layer's forward, a user's own as likely as not
+            where = "".join(f"\n{note}" for note in error.__notes__)
+            return _refuse(error, f"{type(error).__name__}: {error}{where}", BAD_INPUT, arguments)
         text = f"a bug in derin: {type(error).__name__}: {error}\nSet DERIN_DEBUG=1 to see where, and please report it."
         return _refuse(error, text, BUG, arguments)
 

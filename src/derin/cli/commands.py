@@ -243,11 +243,16 @@ def evaluate(path: RunPath, source: SourceToScore = None, part: PartName = "test
     run = _run(path)
     if part not in ("test", "valid", "train"):
         raise DataError(f"--part is test, valid or train, got {part!r}.")
-    values = run.evaluate(part if source is None else _existing(source))
+    values = run.evaluate(part if source is None else _to_score(_existing(source)))
     what = f"the {part} part" if source is None else source
     labels = _labels(run)
     text = "\n".join([f"{path} on {what}", *show_metrics(values, labels)])
     return Answer({"path": str(path), "source": source or part, **values}, text)
+
+
+def _to_score(source: str) -> str | Path:
+    """A file or folder as a Path: one called test is not the run's own test part."""
+    return Path(source) if Path(source).exists() else source
 
 
 @command(

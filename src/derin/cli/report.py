@@ -30,7 +30,7 @@ def run_report(path: Path) -> tuple[dict[str, Any], str]:
     status = manifest.get("status", "not started")
     arrays = manifest.get("arrays", {})
     weights = sum(_size(shape) for name, (_, shape) in arrays.items() if name.startswith("params/"))
-    best = _best(experiment, history)
+    best = manifest.get("best_epoch") or None if experiment.early_stopping else None
     table = schema.inputs.lines()
     values = {
         "path": str(path),
@@ -84,23 +84,6 @@ def _target(t: Any) -> str:
     if t.kind == "number":
         return f"a number, mean {number(float(t.mean))}, standard deviation {number(float(t.scale))}"
     return f"{len(t.labels)} classes: " + ", ".join(map(str, t.labels[:8])) + (", ..." if len(t.labels) > 8 else "")
-
-
-def _best(experiment: Any, history: list[dict[str, Any]]) -> int | None:
-    """The epoch whose weights predict, where early stopping keeps the best."""
-    stopping = experiment.early_stopping
-    if stopping is None or not history:
-        return None
-    monitor = stopping.monitor if stopping.monitor in history[-1] else "loss"
-    if monitor not in history[-1] or isinstance(history[-1][monitor], list):
-        return None
-    from derin.engine.metrics import metric
-
-    greater = monitor not in ("loss", "valid_loss") and metric(monitor).greater_is_better
-    pick = max if greater else min
-    values = [(line[monitor], -line["epoch"] if greater else line["epoch"]) for line in history]
-    finite = [v for v in values if v[0] == v[0]]
-    return abs(pick(finite)[1]) if finite else None
 
 
 def _changed(experiment: Any) -> list[str]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from derin import spec
 from derin.data.targets import Target
 from derin.errors import DataError
 from derin.spec import Spec, _nearest
@@ -144,7 +145,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """sha256 over the encoded parts: equal if and only if training would see the same numbers."""
         if self._fingerprint is None:
-            seen = hashlib.sha256()
+            seen = hashlib.sha256(spec.to_json(self.schema, None).encode())  # labels and units are data as well
             for name, part in self.parts.items():
                 ys = part.y if isinstance(part.y, tuple) else (part.y,)
                 for array in (part.x, *ys, part.rows):

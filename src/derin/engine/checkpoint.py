@@ -26,6 +26,7 @@ from derin.errors import RunError
 
 FORMAT = 1
 _TRAINING = "training.safetensors"
+_ASIDE = ".old-"
 
 
 def here() -> dict[str, Any]:
@@ -45,7 +46,16 @@ def here() -> dict[str, Any]:
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
     """Every array of a tree by its path: {"params/0.weight": ...}."""
     found, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {"/".join(_step(k) for k in path): np.asarray(jax.device_get(leaf)) for path, leaf in found}
+    return {"/".join(_step(k) for k in path): np.asarray(jax.device_get(_bits(leaf))) for path, leaf in found}
+
+
+def _bits(leaf: Any) -> Any:
+    """A random key as its bits; other arrays as they are."""
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _step(key: Any) -> str:
@@ -70,10 +80,10 @@ def save(folder: Path, epoch: int, tree: Any, about: dict[str, Any]) -> Path:
         **about,
     }
     target = folder / f"epoch-{epoch:06d}"
-    with folder_that_appears_whole(target) as fresh:
+    with folder_that_appears_whole(target, replaces=True) as fresh:
         write_synced(fresh / _TRAINING, blob)
         write_synced(fresh / "manifest.json", json.dumps(manifest, indent=1).encode())
-    for old in sorted(folder.glob("epoch-*")):
+    for old in [*folder.glob("epoch-*"), *folder.glob(".epoch-*")]:  # the second: left by a process that was killed
         if old != target:
             shutil.rmtree(old, ignore_errors=True)
     return target
@@ -81,8 +91,11 @@ def save(folder: Path, epoch: int, tree: Any, about: dict[str, Any]) -> Path:
 
 def newest(folder: Path) -> Path | None:
     """The last whole checkpoint of a run, if there is one."""
-    found = sorted(p for p in folder.glob("epoch-*") if (p / "manifest.json").is_file())
-    return found[-1] if found else None
+    for pattern in ("epoch-*", f"{_ASIDE}epoch-*"):  # killed between two renames, the old one stands aside
+        found = sorted(p for p in folder.glob(pattern) if (p / "manifest.json").is_file())
+        if found:
+            return found[-1]
+    return None
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
@@ -126,11 +139,13 @@ def load(checkpoint: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
     if like is None:
         return arrays, manifest
     found, tree = jax.tree_util.tree_flatten_with_path(like)
-    wanted = {"/".join(_step(k) for k in path): leaf for path, leaf in found}
+    keys = {"/".join(_step(k) for k in path): leaf for path, leaf in found}
+    wanted = {name: jax.eval_shape(_bits, leaf) if _is_key(leaf) else leaf for name, leaf in keys.items()}
     problems = compare(arrays, wanted)
     if problems:
         raise RunError(f"{file} belongs to another net: " + "; ".join(problems[:6]) + ".")
-    return jax.tree.unflatten(tree, [arrays[name] for name in wanted]), manifest
+    back = [jax.random.wrap_key_data(arrays[n]) if _is_key(leaf) else arrays[n] for n, leaf in keys.items()]
+    return jax.tree.unflatten(tree, back), manifest
 
 
 def compare(arrays: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -150,10 +165,13 @@ def compare(arrays: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 class folder_that_appears_whole:
-    """`with folder_that_appears_whole(path) as fresh:` fill `fresh`; it becomes `path` at the end, or vanishes."""
+    """`with folder_that_appears_whole(path) as fresh:` fill `fresh`; it becomes `path` at the end, or vanishes.
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
+    A folder that is there already is an error, or with replaces=True goes once the new one has its name.
+    """
+
+    def __init__(self, target: Path, replaces: bool = False) -> None:
+        self.target, self.replaces = target, replaces
 
     def __enter__(self) -> Path:
         self.made = missing_parents(self.target)
@@ -171,10 +189,14 @@ class folder_that_appears_whole:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> typing.Literal[False]:
         try:
             if kind is None:
-                if self.target.exists():
-                    shutil.rmtree(self.target)
-                os.replace(self.fresh, self.target)
+                _sync_folder(self.fresh)
+                aside = self.target.with_name(_ASIDE + self.target.name)
+                if self.replaces and self.target.exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+                    os.rename(self.target, aside)
+                os.rename(self.fresh, self.target)  # refuses a folder that holds something
                 _sync_folder(self.target.parent)
+                shutil.rmtree(aside, ignore_errors=True)
                 return False
         except OSError as failed:
             shutil.rmtree(self.fresh, ignore_errors=True)
@@ -215,6 +237,7 @@ def replace_file(path: Path, data: bytes) -> None:
     try:
         write_synced(fresh, data)
         os.replace(fresh, path)
+        _sync_folder(path.parent)
     except OSError as error:
         fresh.unlink(missing_ok=True)
         raise RunError(f"cannot write {path}: {error.strerror}.") from None

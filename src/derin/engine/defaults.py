@@ -13,6 +13,7 @@ from derin.nn import MLP, Flatten, Module, Sequential
 from derin.optim import Adam, AdamW, ClipByGlobalNorm, CosineAnnealingLR
 
 FEW_ROWS = 1500  # training rows; below, waves only help a net to learn the rows by heart
+MOST_WAVES = 64  # columns; with more of them waves would be most of the net
 WAVE_VALUES = 8  # a column with fewer different values has no shape for waves to follow
 
 
@@ -73,7 +74,8 @@ def _columns_with_shape(dataset: Any) -> tuple[int, ...]:
     """The leading number columns of x that take many values."""
     x = dataset.train.x[:2000]
     numbers = getattr(dataset.schema.input_layer(), "numeric", x.shape[1])
-    return tuple(i for i in range(numbers) if len(np.unique(x[:, i])) > WAVE_VALUES)
+    found = tuple(i for i in range(numbers) if len(np.unique(x[:, i])) > WAVE_VALUES)
+    return found if len(found) <= MOST_WAVES else ()
 
 
 def _widths(net: str | None, text: str) -> tuple[int, ...]:

@@ -125,7 +125,7 @@ def epoch(
     found = evaluate(task, carry.params, carry.state, judged) if judged is not None else no_scores(task)
     if valid is None:
         found = (jnp.float32(jnp.nan), found[1])
-    return finish(task, carry, mean_loss(losses, n, order.shape), found, order.shape[0], epochs)
+    return finish(task, carry, mean_loss(losses, n, order.shape), found, order.shape[0], epochs, valid is not None)
 
 
 def epoch_order(task: Task, number: jax.Array, n: int, key: jax.Array) -> jax.Array:
@@ -193,7 +193,9 @@ def steps(
             gradient = experiment.clip(gradient)
         rate = optimizer.learning_rate * schedule.factor(carry.epoch, step, per_epoch, epochs)
         updates, new_memory = optimizer.update(gradient, memory, params, rate)
-        new = (jax.tree.map(jnp.add, params, updates), new_state, new_memory)
+        moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
+        ok = ok & all_finite(moved)
+        new = (moved, new_state, new_memory)
         kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, (params, state, memory))
         broken = jnp.where(active & ~ok, step, broken)
         return (*kept, step + ok.astype(jnp.int32), broken), loss
@@ -211,15 +213,20 @@ def finish(
     scores: tuple[jax.Array, tuple[jax.Array, ...]],
     per_epoch: int,
     epochs: jax.Array,
+    validated: bool,
 ) -> tuple[Carry, Report]:
-    """After an epoch's steps: count it, keep the best weights, decide whether to stop."""
+    """After an epoch's steps: count it, keep the best weights, decide whether to stop.
+
+    validated: whether there are validation rows; else the training loss tells the best epoch.
+    """
     experiment = task.experiment
     valid_loss, metrics = scores
     stopping = experiment.early_stopping
     active = (carry.broken_at < 0) & ~carry.done
-    score = monitored(task, loss, valid_loss, metrics)
+    score = monitored(task, loss, valid_loss if validated else loss, metrics)
     min_delta = stopping.min_delta if stopping else 0.0
-    improved = active & ((score < carry.best_score - min_delta) | (carry.best_epoch == 0))
+    first = (carry.best_epoch == 0) | (jnp.isnan(carry.best_score) & ~jnp.isnan(score))
+    improved = active & ((score < carry.best_score - min_delta) | first)
     number = carry.epoch + active.astype(jnp.int32)
     waited = jnp.where(improved, 0, carry.waited + active.astype(jnp.int32))
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(improved, a, b), new, old)  # noqa: E731
@@ -245,7 +252,7 @@ def monitored(task: Task, loss: jax.Array, valid_loss: jax.Array, metrics: tuple
     for aim_metric, value in zip(metric_names(task), metrics, strict=True):
         if aim_metric[0] == name:
             return -value if aim_metric[1].greater_is_better else value
-    return loss if name == "loss" else jnp.where(jnp.isnan(valid_loss), loss, valid_loss)
+    return loss if name == "loss" else valid_loss
 
 
 def metric_names(task: Task) -> list[tuple[str, Metric, int]]:

@@ -5,6 +5,7 @@ Experiment(net=MLP((64,), out=3), optimizer=Adam(3e-3), epochs=50).fit(data)
 
 from __future__ import annotations
 
+import math
 import typing
 from typing import Any, Literal
 
@@ -35,6 +36,8 @@ class EarlyStopping(Spec):
     def check(self) -> None:
         if self.patience < 1:
             raise SpecError(f"patience must be at least 1 epoch, got {self.patience}.")
+        if isinstance(self.min_delta, float) and not 0 <= self.min_delta < math.inf:
+            raise SpecError(f"min_delta must be a number of 0 or more, got {self.min_delta}.")
 
 
 class Experiment(Spec):
@@ -69,6 +72,10 @@ class Experiment(Spec):
             raise SpecError(f"epochs must be at least 1, got {self.epochs}.")
         if self.batch_size != "full" and self.batch_size < 1:
             raise SpecError(f'batch_size must be at least 1, or "full", got {self.batch_size}.')
+        weights = self.class_weights if isinstance(self.class_weights, tuple) else (1.0,)
+        numbers = [w for w in weights if isinstance(w, float)]
+        if any(not 0 <= w < math.inf for w in numbers) or (numbers and not any(numbers)):
+            raise SpecError(f"class_weights must be numbers of 0 or more, not all 0, got {weights}.")
         if not 0 <= self.seed < 2**32:
             raise SpecError(f"seed must be a whole number from 0 to 2**32 - 1, got {self.seed}.")
 

@@ -111,7 +111,7 @@ class RunFolder:
     def append(self, line: dict[str, Any]) -> None:
         """One more line of history."""
         try:
-            with open(self.path / "history.jsonl", "a", encoding="utf-8") as file:
+            with open(self.path / "history.jsonl", "a", encoding="utf-8", newline="\n") as file:
                 file.write(_line(line))
         except OSError as error:
             raise RunError(f"cannot write {self.path / 'history.jsonl'}: {error.strerror}.") from None
@@ -123,19 +123,21 @@ class RunFolder:
                 os.fsync(file.fileno())
         except OSError as error:
             raise RunError(f"cannot write {self.path / 'history.jsonl'}: {error.strerror}.") from None
-        checkpoint.save(self.path / "checkpoints", epoch, carry, {"status": status})
+        about = {"status": status, "best_epoch": int(carry.best_epoch)}
+        checkpoint.save(self.path / "checkpoints", epoch, carry, about)
 
     def reopen(self, experiment: Experiment, history: list[dict[str, Any]]) -> None:
         """Before a run is continued: the history as of the checkpoint, and the experiment if it has changed."""
         replace_file(self.path / "history.jsonl", "".join(map(_line, history)).encode())
         if experiment != self.experiment():
-            changes = spec.diff(self.experiment(), experiment)
+            journal = self.path / "journal.jsonl"
+            lines = journal.read_text(encoding="utf-8") if journal.exists() else ""
+            for path, old, new in spec.diff(self.experiment(), experiment):
+                at = {"epoch": len(history), "step": history[-1]["step"] if history else 0}
+                change = {"path": path, "old": spec.to_dict(old), "new": spec.to_dict(new)}
+                lines += _line(at | change | {"reason": "resumed with another value"})
+            replace_file(journal, lines.encode())
             replace_file(self.path / "experiment.json", spec.to_json(experiment).encode())
-            with open(self.path / "journal.jsonl", "a", encoding="utf-8") as file:
-                for path, old, new in changes:
-                    at = {"epoch": len(history), "step": history[-1]["step"] if history else 0}
-                    change = {"path": path, "old": spec.to_dict(old), "new": spec.to_dict(new)}
-                    file.write(_line(at | change | {"reason": "resumed with another value"}))
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that failed before its first checkpoint: there is nothing to go on from."""

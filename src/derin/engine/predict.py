@@ -13,7 +13,13 @@ from derin.engine import epoch as engine
 from derin.engine.epoch import Task
 from derin.engine.programs import program, use_disk_cache
 
-SIZES = (1, 16, 256, 4096)  # rows of the compiled programs; other numbers are filled up to the next one
+SIZES = (1, 16, 256, 1024, 4096)  # rows of the compiled programs; other numbers are filled up to the next one
+LARGE = 256  # rows a block of images, series and other rows that are not one line of numbers
+
+
+def block_rows(x: Any) -> int:
+    """The most rows that go through the net at once."""
+    return SIZES[-1] if x.ndim == 2 else LARGE
 
 
 def padded_size(n: int) -> int:
@@ -41,8 +47,9 @@ def predicted_blocks(task: Task, params: Any, state: Any, x: Any) -> Iterator[tu
 
 
 def _blocks(function: Callable, task: Task, params: Any, state: Any, x: Any) -> Iterator[Any]:
-    for begin in range(0, len(x), SIZES[-1]):
-        rows = np.asarray(x[begin : begin + SIZES[-1]])
+    most = block_rows(x)
+    for begin in range(0, len(x), most):
+        rows = np.asarray(x[begin : begin + most])
         n, size = len(rows), padded_size(len(rows))
         if n < size:
             rows = np.concatenate([rows, np.zeros((size - n, *rows.shape[1:]), rows.dtype)])
@@ -73,8 +80,9 @@ def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any
     def predict(x: np.ndarray) -> Any:
         n = x.shape[0]
         size = padded_size(n)
-        if n > size:
-            parts = [predict(x[i : i + size]) for i in range(0, n, size)]
+        if n > size or (x.ndim > 2 and n > LARGE):
+            most = block_rows(x)
+            parts = [predict(x[i : i + most]) for i in range(0, n, most)]
             return jax.tree.map(lambda *a: np.concatenate(a), *parts)
         if n < size:
             x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), x.dtype)])

@@ -36,10 +36,12 @@ class Run:
         data: Any = None,
         about_data: dict[str, Any] | None = None,
         stopped: str = "",
+        made_on: dict[str, Any] | None = None,
     ) -> None:
         self.experiment, self.schema, self.task, self.carry = experiment, schema, task, carry
         self.history, self.folder, self.data, self.stopped = history, folder, data, stopped
         self.about_data = about_data or {}
+        self.made_on = made_on or {}  # device, cores, jaxlib of a loaded run
         self._quick: Any = None
 
     @property
@@ -72,25 +74,22 @@ class Run:
     def evaluate(self, source: Any = "test", **reading: Any) -> dict[str, Any]:
         """Loss and metrics on a part of the run's data ("test", "valid", "train"), or on another labelled source.
 
-        Raises DataError if the source lacks a column or the target.
+        A folder of one of those names is given as a Path. Raises DataError if the source lacks a column or the target.
         """
-        if isinstance(source, str) and source in ("train", "valid", "test"):
-            part = self._part(source)
-            pieces = [(part.x, part.y if isinstance(part.y, tuple) else (part.y,))]
-        else:
-            pieces = [
-                (b.x, b.y if isinstance(b.y, tuple) else (b.y,))
-                for b in self.schema.batches(source, labelled=True, **reading)
-            ]
-        pieces = [(x, y) for x, y in pieces if len(x)]
-        if not pieces:
+        own = isinstance(source, str) and source in ("train", "valid", "test")
+        pieces = [self._part(source)] if own else self.schema.batches(source, labelled=True, **reading)
+        outputs, answers = [], []
+        for piece in pieces:
+            if len(piece.x):
+                outputs += [np.asarray(b) for b in blocks(self.task, self.params, self.state, piece.x)]
+                answers.append(piece.y if isinstance(piece.y, tuple) else (piece.y,))
+        if not outputs:
             raise DataError(f"there are no rows to evaluate in {source!r}.")
-        found = [np.asarray(b) for x, _ in pieces for b in blocks(self.task, self.params, self.state, x)]
-        ys = tuple(np.concatenate(t) for t in zip(*(y for _, y in pieces), strict=True))
-        args = (self.task.structure_only(), np.concatenate(found), ys)
+        ys = tuple(np.concatenate(t) for t in zip(*answers, strict=True))
+        args = (self.task.structure_only(), np.concatenate(outputs), ys)
         loss, metrics = program(engine.scores, *args)(*args)
         names = [name for name, _, _ in engine.metric_names(self.task)]
-        rows = {"rows": sum(len(x) for x, _ in pieces), "loss": plain(loss)}
+        rows = {"rows": len(ys[0]), "loss": plain(loss)}
         return rows | {n: plain(m) for n, m in zip(names, metrics, strict=True)}
 
     def _part(self, name: str) -> Any:
@@ -165,6 +164,18 @@ class Run:
             )
         return data
 
+    def warn_if_elsewhere(self) -> None:
+        """Warn if this is another device, jaxlib or number of cores than those the run was made on."""
+        import warnings
+
+        from derin.engine.checkpoint import here
+
+        now = here()
+        changed = [f"{k} was {v}, is {now[k]}" for k, v in self.made_on.items() if now.get(k) != v]
+        if changed:
+            what = "; ".join(changed)
+            warnings.warn(f"this run was made elsewhere: {what}. Its last bits may differ now.", stacklevel=3)
+
     def export(self, file: str | Path) -> Path:
         """Write params and state as safetensors, named and laid out as torch's state_dict."""
         from safetensors.numpy import save
@@ -172,7 +183,7 @@ class Run:
         from derin.engine.checkpoint import replace_file
 
         file = Path(file)
-        arrays = {k: np.ascontiguousarray(v) for k, v in {**self.params, **self.state}.items()}
+        arrays = {k: np.asarray(v, order="C") for k, v in {**self.params, **self.state}.items()}
         replace_file(file, save(arrays, metadata={"format": "pt", "experiment": _json(self.experiment)}))
         return file
 
@@ -217,7 +228,6 @@ def load(path: str | Path) -> Run:
     if carry is None:
         carry = first_carry(task, experiment.seed, x)
     history = folder.history(int(carry.epoch))
-    _warn_if_elsewhere(manifest)
     return Run(
         experiment,
         about["schema"],
@@ -227,6 +237,7 @@ def load(path: str | Path) -> Run:
         folder,
         about_data=about,
         stopped=manifest.get("status", "not started"),
+        made_on=manifest.get("here"),
     )
 
 
@@ -236,19 +247,6 @@ def plain(value: Any) -> Any:
     if array.ndim:
         return [plain(v) for v in array]
     return float(str(array[()])) if array.dtype == np.float32 else array.item()
-
-
-def _warn_if_elsewhere(manifest: dict[str, Any]) -> None:
-    import warnings
-
-    from derin.engine.checkpoint import here
-
-    then, now = manifest.get("here", {}), here()
-    changed = [f"{k} was {v}, is {now[k]}" for k, v in then.items() if now.get(k) != v]
-    if changed:
-        warnings.warn(
-            "this run was made elsewhere: " + "; ".join(changed) + ". Resumed, its last bits may differ.", stacklevel=3
-        )
 
 
 def _json(experiment: Experiment) -> str:

@@ -68,7 +68,8 @@ def _output_width(task: Task, x: Any) -> int:
     out = output_shape(task, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype))
     if len(out.shape) == 1:
         out = jax.ShapeDtypeStruct((*out.shape, 1), out.dtype)
-    if len(out.shape) not in (2, 3) or out.shape[0] != 2:
+    axes = (2, 3) if task.experiment.net.ensemble else (2,)
+    if len(out.shape) not in axes or out.shape[0] != 2:
         raise ModelError(
             f"the net turns rows of shape {tuple(x.shape[1:])} into {('batch', *out.shape[1:])}; "
             "it must put out one row of numbers for each: [batch, outputs]. Is a Flatten() missing?"
@@ -148,7 +149,7 @@ def _class_weights(
 
 def _check_monitor(task: Task) -> None:
     stopping = task.experiment.early_stopping
-    known = ["loss", "valid_loss", *(name for name, _, _ in metric_names(task))]
+    known = ["loss", "valid_loss", *(name for name, metric, _ in metric_names(task) if metric.scalar)]
     if stopping and stopping.monitor not in known:
         raise SpecError(f"early stopping cannot monitor {stopping.monitor!r}; this run has {', '.join(known)}.")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from derin.engine.programs import program, seconds
 from derin.engine.progress import Progress
 from derin.engine.run import Run, plain
 from derin.engine.task import as_arrays, class_counts, task_of
-from derin.errors import DataError, RunError, TrainingFailed
+from derin.errors import DataError, RunError, SpecError, TrainingFailed
 
 CHUNK_BYTES = 64 * 2**20  # of encoded rows a chunk, when data stream from disk
 SAVE_EVERY = 2.0  # seconds between checkpoints; when they fall changes no bit of the result
@@ -74,6 +75,7 @@ def fit_experiment(
     data = as_dataset(data)
     counts = counts_of(data)
     task = task_of(experiment, data.schema, data.train.x, counts)
+    check_stopping(experiment, data)
     folder = RunFolder.create(Path(out), experiment, data, counts) if out is not None else None
     try:
         carry = first_carry(task, experiment.seed, data.train.x)
@@ -92,6 +94,18 @@ def as_dataset(data: Any) -> Any:
     if len(dataset.train.x) == 0:
         raise DataError("there are no training rows.")
     return dataset
+
+
+def check_stopping(experiment: Experiment, data: Any) -> None:
+    """Refuse early stopping that would have nothing to watch."""
+    stopping = experiment.early_stopping
+    if stopping is None or stopping.monitor == "loss" or len(data.valid.x):
+        return
+    if stopping.monitor == "valid_loss" or not experiment.metrics:
+        raise SpecError(
+            f"early stopping monitors {stopping.monitor!r}, and there are no validation rows: load the data with "
+            "valid=0.15, or monitor the training loss, EarlyStopping(monitor='loss')."
+        )
 
 
 def counts_of(data: Any) -> tuple[int, ...] | None:
@@ -146,7 +160,7 @@ def train(
     done, stopped = int(carry.epoch), ""
     saved = time.monotonic() if folder and folder.checkpoint() else -math.inf
     run = Run(experiment, data.schema, task, carry, history, folder, data)
-    with _interrupts() as interrupted:
+    with _interrupts(progress.shown) as interrupted:
         while done < experiment.epochs and not bool(carry.done) and not stopped:
             begin, before = time.perf_counter(), sum(seconds.values())
             carry, report = run_epoch(carry, key, epochs)
@@ -161,7 +175,7 @@ def train(
                     folder.save(done, run.carry, "failed")
                 raise failure
             done += 1
-            values = _values(report, names)
+            values = _values(report, names, len(data.valid.x) > 0)
             history.append({"epoch": done, "step": int(carry.step)} | values)
             if folder:
                 folder.append(history[-1])
@@ -169,7 +183,8 @@ def train(
             seen = EpochReport(
                 done, experiment.epochs, values, carry.params, carry.state, folder.path if folder else None
             )
-            if any([f(seen) == "stop" for f in callbacks]):
+            answers = [f(seen) for f in callbacks]
+            if any(isinstance(answer, str) and answer == "stop" for answer in answers):
                 stopped = "a callback stopped it"
             if interrupted:
                 stopped = "interrupted"
@@ -223,12 +238,11 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
             args = (task, carry, rows, weight, key, epochs)
             carry, loss = program(_chunk, *args, static=(count,), donate=(1,))(*args)
             losses.append(loss)
-        loss = engine.mean_loss(jnp.concatenate(losses), n, order.shape)
         found = _evaluate_in_chunks(task, carry, judged) if judged is not None else engine.no_scores(task)
         if valid is None:
             found = (jnp.float32(jnp.nan), found[1])
-        args = (task, carry, loss, found, epochs)
-        return program(_finish, *args, static=(count,))(*args)
+        args = (task, carry, tuple(losses), found, epochs)
+        return program(_finish, *args, static=(n, order.shape, valid is not None))(*args)
 
     return run_epoch
 
@@ -243,8 +257,11 @@ def _chunk(per_epoch: int, task: Task, carry: Carry, rows: Rows, weight: Any, ke
     return engine.steps(task, carry, rows, order, weight, _key(key), epochs, per_epoch)
 
 
-def _finish(per_epoch: int, task: Task, carry: Carry, loss: Any, found: Any, epochs: Any) -> Any:
-    return engine.finish(task, carry, loss, found, per_epoch, epochs)
+def _finish(
+    n: int, shape: tuple[int, int], validated: bool, task: Task, carry: Carry, losses: Any, found: Any, epochs: Any
+) -> Any:
+    loss = engine.mean_loss(jnp.concatenate(losses), n, shape)
+    return engine.finish(task, carry, loss, found, shape[0], epochs, validated)
 
 
 def _evaluate_in_chunks(task: Task, carry: Carry, part: Any) -> Any:
@@ -260,17 +277,17 @@ def outputs_of(task: Task, params: Any, state: Any, x: Any) -> np.ndarray:
     return np.concatenate([np.asarray(b) for b in blocks(task, params, state, x)])
 
 
-def _values(report: Report, names: list[str]) -> dict[str, Any]:
+def _values(report: Report, names: list[str], validated: bool) -> dict[str, Any]:
     """A report as the plain numbers that history, screens and callbacks show."""
     values: dict[str, Any] = {"loss": plain(report.loss)}
-    if not math.isnan(float(report.valid_loss)):
+    if validated:
         values["valid_loss"] = plain(report.valid_loss)
     values |= {n: plain(m) for n, m in zip(names, report.metrics, strict=False)}  # no names: nothing was judged
     return values | {"learning_rate": plain(report.learning_rate)}
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[int]]:
+def _interrupts(said: bool) -> Iterator[list[int]]:
     """A list that is not empty any more after Ctrl-C; a second Ctrl-C interrupts at once."""
     seen: list[int] = []
 
@@ -278,6 +295,8 @@ def _interrupts() -> Iterator[list[int]]:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)
+        if said:
+            print("\nfinishing the epoch; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield seen  # only the main thread may install handlers
@@ -318,12 +337,15 @@ def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_don
     ys = data.train.y if isinstance(data.train.y, tuple) else (data.train.y,)
     y = tuple(jnp.asarray(t[batch]) for t in ys)
     where = engine.first_not_finite(task, carry, x, y, weight, _key(key))
+    rate = task.experiment.optimizer.learning_rate * task.experiment.schedule.factor(
+        int(carry.epoch), step, len(order), task.experiment.epochs
+    )
     error = TrainingFailed(
         f"training failed in epoch {epochs_done + 1}, step {step % len(order) + 1} of {len(order)}: {where}. "
-        f"The learning rate was {float(task.experiment.optimizer.learning_rate):g}: try a smaller one, or "
+        f"The learning rate was {float(rate):g}: try a smaller one, or "
         "clip=ClipByGlobalNorm(1.0)."
     )
-    error.run = run  # type: ignore[attr-defined]
+    error.run = run
     return error
 
 
@@ -340,10 +362,14 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
             f"these are not the data of the run: their fingerprint is {data.fingerprint[:12]}, the run's is "
             f"{run.fingerprint[:12]}. Bring the data back as they were, or start a new run."
         )
+    if epochs is not None and epochs < len(run.history):
+        raise RunError(f"the run has {len(run.history)} epochs behind it already; epochs={epochs} would be fewer.")
+    run.warn_if_elsewhere()
     experiment = run.experiment if epochs is None else run.experiment.replace(epochs=epochs)
     task = task_of(experiment, run.schema, data.train.x, counts_of(data))
     if run.folder is not None:
         run.folder.reopen(experiment, run.history)
     shown = Progress(progress, experiment.epochs)
     carry = jax.tree.map(jnp.array, run.carry)  # the loop gives its buffers away; `run` keeps its own
+    check_stopping(experiment, data)
     return train(task, data, carry, list(run.history), run.folder, callbacks, shown)

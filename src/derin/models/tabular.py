@@ -32,6 +32,8 @@ class TabularMLP(Module):
     (5, 4, 3)
     """
 
+    ensemble = True
+
     out: int = 1
     widths: tuple[int, ...] = (128, 128)
     members: int = 8

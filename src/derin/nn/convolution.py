@@ -1,27 +1,36 @@
 """Convolution and pooling, channels last, in the form that XLA runs fast.
 
 On a CPU, XLA's gradient of a convolution inside a loop is a hundred times slower than need be (jax issue
-12868), and an epoch is a loop. So there a convolution is a matrix product over patches, whose gradients are
-matrix products as well. Patches are as many times larger than the map as the kernel has cells: when they
-outgrow the cache, XLA's convolution goes forward and gives the gradient of the map (a convolution too), and
-the gradient of the kernel is a sum of matrix products over a few images each. Elsewhere XLA's convolution and
-its own gradients are used.
+12868), and an epoch is a loop. So there convolutions are matrix products, and so are their gradients:
+
+* 3 x 3 with stride 1, the common one: Winograd's algorithm, a few images at a time, so that all stays in the cache;
+* others: one product over patches. Patches are as many times larger than the map as the kernel has cells: when they
+  outgrow the cache, XLA's convolution goes forward and gives the gradient of the map (a convolution too), and the
+  gradient of the kernel is a sum of products over a few images each.
+
+Elsewhere XLA's convolution and its own gradients are used. bench/cnn.py has the numbers.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["Pair", "Window", "conv2d", "max_pool2d"]
+__all__ = ["Pair", "Window", "as_written", "conv2d", "max_pool2d"]
 
 Pair = tuple[int, int]
 
 _CACHE = 6 * 2**20  # numbers in the patches up to which a matrix product beats XLA's convolution
+_BLOCK = 2**20  # numbers in one block of Winograd's tiles: 4 MiB
+_CHANNELS = 8  # fewer of them make no matrices worth Winograd's additions
 
 
 class Window(NamedTuple):
@@ -51,14 +60,29 @@ class Window(NamedTuple):
 def conv2d(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Array:
     """Cross-correlation.   x: [batch, h, w, in], w: [out, in / groups, kh, kw] -> [batch, h', w', out]"""
     w = w.transpose(2, 3, 1, 0)  # given OIHW kernels, XLA's convolution is a third slower on a CPU
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or _as_written.get():
         return _xla(x, w, window, groups)
     if groups > 1:
         return _grouped(x, w, window, groups)
     b, h, wd, c = x.shape
+    if window[:2] + window[3:] == ((3, 3), (1, 1), (1, 1)) and min(c, w.shape[-1]) >= _CHANNELS:
+        return _winograd(x, w, window)
     if b * math.prod(window.out(h, wd)) * math.prod(window.size) * c > _CACHE:
         return _large(x, w, window)
     return _product(_patches(_padded(x, window), window), w)
+
+
+_as_written = ContextVar("_as_written", default=False)
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Trace convolutions as such, whatever is faster: nn.summary counts their products."""
+    token = _as_written.set(True)
+    try:
+        yield
+    finally:
+        _as_written.reset(token)
 
 
 def _xla(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Array:
@@ -85,17 +109,76 @@ def _grouped(x: jax.Array, w: jax.Array, window: Window, groups: int) -> jax.Arr
     kh, kw, c, out = w.shape
     w = w.reshape(kh * kw, c, groups, out // groups)
     cells = [a.reshape(*a.shape[:3], groups, c) for a in _cells(_padded(x, window), window)]
-    if c == 1:
-        y = depthwise(cells, w[:, 0])
+    if c == 1:  # nothing to multiply as matrices
+        y = sum((cell * w[k, 0] for k, cell in enumerate(cells)), jnp.zeros((), x.dtype))
     else:
         y = jnp.einsum("bhwgi,igo->bhwgo", jnp.concatenate(cells, -1), w.reshape(kh * kw * c, groups, out // groups))
     return y.reshape(*y.shape[:3], out)
 
 
-@jax.jit  # so that nn.summary sees it by name and counts its products
-def depthwise(cells: list[jax.Array], w: jax.Array) -> jax.Array:
-    """One channel a group leaves no matrices to multiply.   cells: kh * kw times [batch, h', w', groups, 1]"""
-    return sum((cell * w[k] for k, cell in enumerate(cells)), jnp.zeros((), w.dtype))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _winograd(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    """Lavin & Gray 2015, arXiv:1509.09308, F(2x2, 3x3): 16 products for four outputs, where patches take 36."""
+    y = jax.lax.map(lambda some: _winograd_block(some, w, window), _blocks(x, window))
+    return y.reshape(len(x), *y.shape[2:])
+
+
+def _winograd_forward(x: jax.Array, w: jax.Array, window: Window) -> Any:
+    return _winograd(x, w, window), (x, w)
+
+
+def _winograd_backward(window: Window, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, w = kept
+
+    def some(dw: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        x, g = part
+        _, back = jax.vjp(lambda x, w: _winograd_block(x, w, window), x, w)
+        dx, more = back(g)
+        return dw + more, dx
+
+    xs = _blocks(x, window)
+    dw, dx = jax.lax.scan(some, jnp.zeros_like(w), (xs, g.reshape(*xs.shape[:2], *g.shape[1:])))
+    return dx.reshape(x.shape), dw
+
+
+_winograd.defvjp(_winograd_forward, _winograd_backward)
+
+
+def _blocks(x: jax.Array, window: Window) -> jax.Array:
+    """[blocks, images, h, w, c]: as few images in a block as keep its tiles in the cache."""
+    b, h, wd, c = x.shape
+    tiles = b * math.prod(-(-n // 2) for n in window.out(h, wd))
+    parts = math.gcd(b, 2 ** math.ceil(math.log2(max(1, 16 * tiles * c / _BLOCK))))
+    return x.reshape(parts, b // parts, h, wd, c)
+
+
+def _winograd_block(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    """One block: spread every 4 x 4 tile of the map, multiply, gather the 2 x 2 outputs of the tile."""
+    (b, h, wd, _), out, dtype = x.shape, w.shape[-1], x.dtype
+    oh, ow = window.out(h, wd)
+    th, tw = -(-oh // 2), -(-ow // 2)
+    (top, _), (left, _) = window.padding
+    ends = (0, 0), (top, 2 * th + 2 - top - h), (left, 2 * tw + 2 - left - wd), (0, 0)
+    x = jax.lax.pad(x.astype(jnp.float32), jnp.float32(0), [(*end, 0) for end in ends])  # bfloat16 would lose bits
+
+    kernels = jnp.einsum("ai,bj,ijco->abco", _KERNEL, _KERNEL, w.astype(jnp.float32))
+    rows = _spread([x[:, i : i + 2 * th : 2] for i in range(4)])
+    tiles = [_spread([row[:, :, j : j + 2 * tw : 2] for j in range(4)]) for row in rows]
+    products = [[_product(tiles[i][j], kernels[i, j]) for j in range(4)] for i in range(4)]
+    columns = [_gather([products[i][j] for i in range(4)]) for j in range(4)]
+    y = [jnp.stack(_gather([columns[j][i] for j in range(4)]), 3) for i in range(2)]  # [b, th, tw, 2, out] each
+    return jnp.stack(y, 2).reshape(b, 2 * th, 2 * tw, out)[:, :oh, :ow].astype(dtype)
+
+
+_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
+
+
+def _spread(d: list[jax.Array]) -> list[jax.Array]:
+    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def _gather(m: list[jax.Array]) -> list[jax.Array]:
+    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -168,23 +251,21 @@ def max_pool2d(x: jax.Array, window: Window) -> jax.Array:
     """The largest value of each window.   x: [batch, h, w, c] -> [batch, h', w', c]
 
     The first of equals takes the gradient. XLA's own gradient of it is four to eight times slower on a CPU.
-    The barriers keep XLA from computing what comes before (in the gradient: after) once for every cell.
     """
-    return jax.lax.optimization_barrier(_first_max(x, window)[0])
+    return _first_max(x, window)[0]
 
 
 @max_pool2d.defjvp
 def _max_pool2d_jvp(window: Window, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
     (x,), (t,) = primals, tangents
-    best, place = jax.lax.optimization_barrier(_first_max(x, window))
+    best, place = _first_max(x, window)
     if window.size != window.stride or any(map(any, window.padding)):
         cells = _cells(_padded(t, window), window)
-        t = sum((jnp.where(place == k, cell, 0) for k, cell in enumerate(cells)), jnp.zeros((), t.dtype))
-        return best, jax.lax.optimization_barrier(t)
+        return best, sum((jnp.where(place == k, cell, 0) for k, cell in enumerate(cells)), jnp.zeros((), t.dtype))
     (kh, kw), (b, oh, ow, c) = window.size, best.shape
     t = t[:, : oh * kh, : ow * kw].reshape(b, oh, kh, ow, kw, c)
     mine = place[:, :, None, :, None] == jnp.arange(kh * kw, dtype=place.dtype).reshape(kh, 1, kw, 1)
-    return best, jax.lax.optimization_barrier(jnp.where(mine, t, 0).sum((2, 4)))
+    return best, jnp.where(mine, t, 0).sum((2, 4))
 
 
 def _first_max(x: jax.Array, window: Window) -> tuple[jax.Array, jax.Array]:

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
 from derin.errors import ModelError
+from derin.nn.convolution import as_written
 from derin.spec import Scalar, Spec, _field_names, _rebuilding
 
 __all__ = [
@@ -167,6 +168,7 @@ class Module(Spec):
     """
 
     path: ClassVar[str] = ""
+    ensemble: ClassVar[bool] = False  # True: forward puts out [batch, members, outputs], a prediction each
     _run: ClassVar[Run | None] = None
     _inline: ClassVar[str | None] = None  # a container field whose name is left out of the paths
 
@@ -510,7 +512,8 @@ def _multiply_adds(net: Module, declared: dict[str, Declared], inputs: Any) -> d
     """Multiply-adds of matrix products and convolutions by layer, read off the traced program."""
     params = {p: jax.ShapeDtypeStruct(d.shape, d.dtype) for p, d in declared.items() if d.kind == "param"}
     state = {p: jax.ShapeDtypeStruct(d.shape, d.dtype) for p, d in declared.items() if d.kind == "state"}
-    jaxpr = jax.make_jaxpr(lambda p, s, *xs: net.apply(p, s, *xs)[0])(params, state, *inputs)
+    with as_written():
+        jaxpr = jax.make_jaxpr(lambda p, s, *xs: net.apply(p, s, *xs)[0])(params, state, *inputs)
     found: dict[str, int] = {}
     paths = _kinds(net)
 
@@ -528,8 +531,6 @@ def _multiply_adds(net: Module, declared: dict[str, Declared], inputs: Any) -> d
                 out_axis = eqn.params["dimension_numbers"].rhs_spec[0]
                 per_output = math.prod(kernel) // kernel[out_axis]
                 count = math.prod(eqn.outvars[0].aval.shape) * per_output
-            elif eqn.params.get("name") == "depthwise":
-                count = math.prod(eqn.outvars[0].aval.shape) * eqn.invars[-1].aval.shape[0]
             if count:
                 found[at] = found.get(at, 0) + times * count
             inner = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
