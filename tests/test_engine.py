@@ -187,7 +187,12 @@ def test_early_stopping_watches_what_it_says():
             fit(small_net(2), alone, early_stopping=EarlyStopping(3, **fields))
     assert len(fit(small_net(2), alone, early_stopping=EarlyStopping(3, monitor="loss")).history) == 3
     with pytest.raises(SpecError, match="cannot monitor 'confusion_matrix'"):
-        fit(small_net(2), data, metrics=("confusion_matrix",), early_stopping=EarlyStopping(3, monitor="confusion_matrix"))
+        fit(
+            small_net(2),
+            data,
+            metrics=("confusion_matrix",),
+            early_stopping=EarlyStopping(3, monitor="confusion_matrix"),
+        )
     data.valid.x[3, 0] = np.nan  # its loss is nan: never the best, and not replaced by another number
     run = fit(small_net(2), data, epochs=6, optimizer=optim.SGD(1e-12), early_stopping=EarlyStopping(3))
     assert not any(np.isfinite(line["valid_loss"]) for line in run.history) and run.best_epoch == 1
@@ -289,6 +294,20 @@ def test_numbers_are_reported_in_their_own_units():
     found = run.evaluate("test")
     assert found["rmse"] == pytest.approx(sk.mean_squared_error(y, prediction) ** 0.5, rel=1e-4)
     assert found["r2"] == pytest.approx(sk.r2_score(y, prediction), abs=1e-4) and found["r2"] > 0.9
+
+
+@pytest.mark.parametrize(("offset", "size"), [(1.7e9, 1.0), (1e6, 1.0), (0.0, 1e-12), (0.0, 1e30)])
+def test_targets_far_from_zero_keep_their_digits(offset, size):
+    """Time stamps and long codes: a float32 near 1.7e9 steps by 128, so own units are float64, on the host."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 3)).astype(np.float32)
+    y = offset + size * (x[:, 0].astype(np.float64) + 0.1 * rng.normal(size=300))
+    fields = {"metrics": ("r2", "mae", "mape"), "epochs": 60, "optimizer": optim.Adam(0.05)}
+    run = fit(nn.Linear(1), (x, y), **fields)
+    prediction, found = run.predict(x), run.evaluate((x, y))
+    assert found["r2"] == pytest.approx(sk.r2_score(y / size, prediction / size), abs=1e-4) and found["r2"] > 0.9
+    assert found["mae"] / size == pytest.approx(np.abs(y - prediction).mean() / size, rel=1e-3)
+    assert np.allclose(run.predictor()(run.schema.encode(x[:1])), prediction[:1], rtol=1e-12)
 
 
 def test_several_targets_each_have_their_loss():

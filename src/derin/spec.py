@@ -393,6 +393,11 @@ def registered(name: str) -> type[Spec]:
     moved = [n for n in same if module == "__main__" or n.startswith("__main__:")]
     if len(moved) == 1:  # the script that was __main__ is an imported module now, or the other way about
         return _REGISTRY[moved[0]]
+    if module == "__main__":
+        raise SpecError(
+            f"the class {short!r} was defined in a script or a notebook. Import that file first: `import my_script` in "
+            "Python, `--import my_script` on the command line."
+        )
     if module:
         raise SpecError(
             f"the class {short!r} of module {module!r} is not known here. Import it first: "
@@ -660,5 +665,5 @@ def _nearest(name: str, names: typing.Iterable[str]) -> str:
         near = [folded[m] for m in difflib.get_close_matches(name.lower(), list(folded), n=3, cutoff=0.5)]
     if near:
         return " Nearest: " + ", ".join(near) + "."
-    listed = sorted(builtins.set(names))
+    listed = sorted(builtins.set(names)) or ["none"]
     return " Known: " + ", ".join(listed[:12]) + (", ..." if len(listed) > 12 else "") + "."

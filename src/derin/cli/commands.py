@@ -524,7 +524,9 @@ def _about(dataset: Dataset, experiment: Experiment) -> str:
     rows = ", ".join(f"{len(part.x):,} {name}" for name, part in dataset.parts.items() if len(part.x))
     targets = "; ".join(_target(t) for t in dataset.schema.targets)
     shape = " x ".join(map(str, dataset.train.x.shape[1:]))
-    lines = [f"data    {rows}; a row is {shape}", f"target  {targets}", f"net     {experiment.net!r}"]
+    lines = [f"data    {rows}; a row is {shape}"]
+    lines += [f"unused  {line.column}: {line.becomes}" for line in dataset.table if line.kind == "left out"][:12]
+    lines += [f"target  {targets}", f"net     {experiment.net!r}"]
     return "\n".join(lines)
 
 

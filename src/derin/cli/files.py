@@ -24,7 +24,7 @@ WORDS = {
     "batch_size": 'rows a step, or "full"',
     "metrics": "empty: accuracy for classes, rmse and r2 for numbers",
     "early_stopping": 'or a table: type = "EarlyStopping", patience = 10',
-    "clip": 'or a table: type = "ClipByGlobalNorm", norm = 1.0',
+    "clip": 'or a table: type = "ClipByGlobalNorm", limit = 1.0',
     "class_weights": '"balanced", or a number for each class',
     "precision": '"float32" or "bfloat16"',
     "seed": "another number starts from other weights",

@@ -207,6 +207,15 @@ def load(
     memory_budget: bytes; what is larger streams from disk. None: a quarter of the machine's memory.
     reading: options of this kind of source; see tables.load_table, arrays.load_arrays, images.load_images.
     Raises DataError with one clear message. Warns DataWarning."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise DataError(f"seed must be a whole number of 0 or more, got {seed!r}.")
+    if stratify not in (None, True, False):
+        raise DataError(f"stratify must be true, false or left out, got {stratify!r}.")
+    missing = reading.get("missing")
+    if missing is not None and not (
+        isinstance(missing, (list, tuple)) and all(isinstance(word, str) for word in missing)
+    ):
+        raise DataError(f"missing must be a list of texts, got {missing!r}.")
     options = dict(
         target=target, valid=valid, test=test, stratify=stratify, group=group, time=time, indices=indices,
         seed=seed, task=task, memory_budget=memory_budget, **reading,

@@ -134,13 +134,13 @@ def _blocks(path: Path, encoding: str | None) -> Iterator[tuple[bytes, int]]:
 
 
 def _records_of(path: Path, file: Any, encoding: str | None) -> Iterator[tuple[bytes, int]]:
-    read_more = lambda: file.read(BLOCK)  # noqa: E731
+    read_more, close = lambda: file.read(BLOCK), file.close
     if encoding is not None:
         try:
             text = io.TextIOWrapper(file, encoding=encoding, newline="")
         except LookupError:
             raise DataError(f"no encoding is called {encoding!r}; examples: 'utf-8', 'cp1254', 'latin-1'.") from None
-        read_more = lambda: text.read(BLOCK).encode()  # noqa: E731
+        read_more, close = lambda: text.read(BLOCK).encode(), text.close
     rest, lines = b"", 0
     try:
         ahead = read_more()
@@ -159,6 +159,8 @@ def _records_of(path: Path, file: Any, encoding: str | None) -> Iterator[tuple[b
         raise DataError(
             f"{path} is not in the encoding {encoding!r}: byte 0x{byte:02x} after line {lines + 1}."
         ) from None
+    finally:
+        close()  # here, for a reader that wants the first lines only as well
 
 
 def _check_text(path: Path, block: bytes, lines: int) -> None:

@@ -168,7 +168,7 @@ def fit_target(
     numbers = as_numbers(values, name)
     numbers = numbers if train is None else numbers[train]
     mean, scale = float(numbers.mean()), float(numbers.std())
-    if not math.isfinite(scale) or scale <= 1e-12 * max(1.0, abs(mean)):
+    if not math.isfinite(scale) or scale <= 1e-12 * abs(mean):
         raise DataError(f"target {name!r} is {mean:g} in every training row; there is nothing to learn.")
     return NumberTarget(name, mean, scale)
 

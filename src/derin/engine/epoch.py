@@ -387,11 +387,14 @@ def split_outputs(task: Task, out: jax.Array) -> list[jax.Array]:
 
 
 def predictions(task: Task, out: jax.Array) -> tuple[jax.Array, ...]:
-    """Probabilities [n, classes], or numbers [n] in the target's own units, for each target."""
+    """Probabilities [n, classes], or standardised numbers [n], for each target.
+
+    Own units come later, in float64: a float32 near 1.7e9, a time stamp, steps by 128.
+    """
     found = []
     for aim, part in zip(task.aims, split_outputs(task, out), strict=True):
         if aim.kind == "number":
-            found.append(part[:, 0] * aim.scale + aim.mean)
+            found.append(part[:, 0])
         elif part.shape[1] == 1:
             p = jax.nn.sigmoid(part[:, 0])
             found.append(jnp.stack([1 - p, p], axis=1))
@@ -405,8 +408,16 @@ def scores(task: Task, out: jax.Array, y: tuple[jax.Array, ...]) -> tuple[jax.Ar
     loss = total_loss(task, out, y, None)
     found = predictions(task, out)
     weight = jnp.ones(out.shape[0], jnp.float32)
-    own = [t * aim.scale + aim.mean if aim.kind == "number" else t for t, aim in zip(y, task.aims, strict=True)]
-    return loss, tuple(metric(found[i], own[i], weight) for _, metric, i in metric_names(task))
+
+    def value(metric: Metric, i: int) -> jax.Array:
+        aim = task.aims[i]
+        if aim.kind != "number":
+            return metric(found[i], y[i], weight)
+        if metric.degree is None:
+            return metric(found[i] * aim.scale + aim.mean, y[i] * aim.scale + aim.mean, weight)
+        return metric(found[i], y[i], weight) * aim.scale**metric.degree  # own units would cost float32 its digits
+
+    return loss, tuple(value(metric, i) for _, metric, i in metric_names(task))
 
 
 def evaluate(task: Task, params: Arrays, state: Arrays, rows: Rows) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -449,7 +460,7 @@ def _packs(optimizer: Any, params: Arrays) -> bool:
 
 def all_finite(tree: Any) -> jax.Array:
     """True if no number in the tree is nan or infinite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(tree)]))
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(tree)] or [jnp.bool_(True)]))
 
 
 def _half(a: jax.Array) -> jax.Array:

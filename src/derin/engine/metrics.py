@@ -26,6 +26,8 @@ class Metric(Spec):
 
     kind: ClassVar[Literal["classes", "number"]]
     greater_is_better: ClassVar[bool] = True
+    # By what power of the target's scale it grows, and an offset of the target does not matter; None: it does.
+    degree: ClassVar[int | None] = 1
 
     @property
     def name(self) -> str:
@@ -341,6 +343,7 @@ class MSE(Metric):
     """
 
     kind = "number"
+    degree = 2
     greater_is_better = False
 
     def score(self, prediction: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
@@ -373,6 +376,7 @@ class R2(Metric):
     """
 
     kind = "number"
+    degree = 0
 
     def score(self, prediction: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
         off = _sum(jnp.square(prediction - y), weight)
@@ -393,6 +397,7 @@ class MAPE(Metric):
 
     kind = "number"
     greater_is_better = False
+    degree = None
 
     def score(self, prediction: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
         return _mean(jnp.abs(prediction - y) / jnp.maximum(jnp.abs(y), 2.0**-52), weight)  # scikit-learn's floor

@@ -41,9 +41,17 @@ def predicted_blocks(task: Task, params: Any, state: Any, x: Any) -> Iterator[tu
     for found in _blocks(_predictions, task.structure_only(), params, state, x):
         ahead.append(found)
         if len(ahead) > 2:
-            yield tuple(np.asarray(a) for a in ahead.pop(0))
+            yield _own_units(task, ahead.pop(0))
     for found in ahead:
-        yield tuple(np.asarray(a) for a in found)
+        yield _own_units(task, found)
+
+
+def _own_units(task: Task, found: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+    """Probabilities as they are, numbers in the target's own units.   [n] -> float64 [n]"""
+    return tuple(
+        np.asarray(a, np.float64) * float(aim.scale) + float(aim.mean) if aim.kind == "number" else np.asarray(a)
+        for aim, a in zip(task.aims, found, strict=True)
+    )
 
 
 def _blocks(function: Callable, task: Task, params: Any, state: Any, x: Any) -> Iterator[Any]:
@@ -69,6 +77,7 @@ def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any
     """
     use_disk_cache()
     one_target = len(task.aims) == 1
+    classes = one_target and task.aims[0].kind != "number"
 
     def whole(params: Any, state: Any, x: jax.Array) -> Any:
         found = _predictions(task, params, state, x)
@@ -87,8 +96,9 @@ def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any
         if n < size:
             x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), x.dtype)])
         found = compiled(params, state, x)
-        if one_target and n == size:
+        if classes and n == size:
             return np.asarray(found)
-        return jax.tree.map(lambda a: np.asarray(a)[:n], found)
+        whole = _own_units(task, (found,) if one_target else found)
+        return whole[0][:n] if one_target else tuple(a[:n] for a in whole)
 
     return predict

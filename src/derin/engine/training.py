@@ -72,6 +72,7 @@ def fit_experiment(
     progress: bool = True,
 ) -> Run:
     """Train an experiment from the beginning."""
+    _check_callbacks(callbacks)
     data = as_dataset(data)
     counts = counts_of(data)
     task = task_of(experiment, data.schema, data.train.x, counts)
@@ -94,6 +95,11 @@ def as_dataset(data: Any) -> Any:
     if len(dataset.train.x) == 0:
         raise DataError("there are no training rows.")
     return dataset
+
+
+def _check_callbacks(callbacks: Any) -> None:
+    if not isinstance(callbacks, (list, tuple)) or not all(map(callable, callbacks)):
+        raise SpecError(f"callbacks must be a list of functions, callbacks=[f], got {callbacks!r}.")
 
 
 def check_stopping(experiment: Experiment, data: Any) -> None:
@@ -356,6 +362,7 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
     data: what the run was trained on; a run whose data came from a file or a name finds them itself.
     Raises RunError if the data are not those of the run.
     """
+    _check_callbacks(callbacks)
     data = as_dataset(data) if data is not None else run.reload_data()
     if run.fingerprint != data.fingerprint:
         raise RunError(

@@ -327,6 +327,8 @@ def as_optimizer(value: Any) -> Optimizer:
     """
     if isinstance(value, Optimizer):
         return value
+    if isinstance(value, type):
+        raise SpecError(f"an optimiser must be a value, and {value.__name__} is a class: write {value.__name__}().")
     if callable(getattr(value, "init", None)) and callable(getattr(value, "update", None)):
         return OptaxTransformation(transformation=value)
     raise SpecError(
