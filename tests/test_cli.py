@@ -341,6 +341,7 @@ def test_interrupt_saves_and_says_how_to_go_on(here: Path) -> None:
             break
     process.send_signal(signal.SIGINT)
     err = process.stderr.read()
+    process.stderr.close()
     assert process.wait(timeout=60) == 130
     found = re.search(r'derin: interrupted after epoch (\d+) of 1000000.*\n    derin resume "a run"\n', err)
     assert found and "Traceback" not in err

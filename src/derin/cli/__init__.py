@@ -61,8 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, Abort):
             return _refuse(error, "interrupted.", INTERRUPTED, arguments)
         if isinstance(error, DerinError):
-            notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))  # which layer of the net
-            return _refuse(error, as_options(str(error)) + notes, BAD_INPUT, arguments)
+            return _refuse(error, as_options(str(error)) + _which_layer(error), BAD_INPUT, arguments)
         if isinstance(error, TrainingFailed):
             return _refuse(error, as_options(_with_rescue(error)), FAILED, arguments)
         if isinstance(error, MemoryError):
@@ -70,8 +69,7 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, OSError):
             file = f"{error.filename}: " if error.filename else ""
             return _refuse(error, f"{file}{error.strerror or error}.", BAD_INPUT, arguments)
-        if getattr(error, "__notes__", None):  # it came out of a layer's forward, a user's own as likely as not
-            where = "".join(f"\n{note}" for note in error.__notes__)
+        if where := _which_layer(error):  # it came out of a layer's forward, a user's own as likely as not
             return _refuse(error, f"{type(error).__name__}: {error}{where}", BAD_INPUT, arguments)
         text = f"a bug in derin: {type(error).__name__}: {error}\nSet DERIN_DEBUG=1 to see where, and please report it."
         return _refuse(error, text, BUG, arguments)
@@ -83,6 +81,11 @@ def _refuse(error: Exception, text: str, code: int, arguments: Sequence[str]) ->
     if "--json" in arguments:
         print(json.dumps({"error": text, "kind": type(error).__name__, "exit_code": code}))
     return code
+
+
+def _which_layer(error: Exception) -> str:
+    """The notes that layers leave on an error that passes through them; JAX leaves one of its own, on tracebacks."""
+    return "".join(f"\n{note}" for note in getattr(error, "__notes__", ()) if note.startswith("  in "))
 
 
 def _with_rescue(error: TrainingFailed) -> str:

@@ -144,7 +144,10 @@ def load(checkpoint: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
     problems = compare(arrays, wanted)
     if problems:
         raise RunError(f"{file} belongs to another net: " + "; ".join(problems[:6]) + ".")
-    back = [jax.random.wrap_key_data(arrays[n]) if _is_key(leaf) else arrays[n] for n, leaf in keys.items()]
+    back = [
+        jax.random.wrap_key_data(jax.numpy.asarray(arrays[n])) if _is_key(leaf) else arrays[n]
+        for n, leaf in keys.items()
+    ]
     return jax.tree.unflatten(tree, back), manifest
 
 
