@@ -84,8 +84,9 @@ def _refuse(error: Exception, text: str, code: int, arguments: Sequence[str]) ->
 
 
 def _which_layer(error: Exception) -> str:
-    """The notes that layers leave on an error that passes through them; JAX leaves one of its own, on tracebacks."""
-    return "".join(f"\n{note}" for note in getattr(error, "__notes__", ()) if note.startswith("  in "))
+    """The innermost layer that an error came through, in brackets; JAX leaves notes of its own, on tracebacks."""
+    notes = [note.strip() for note in getattr(error, "__notes__", ()) if note.startswith("  in ")]
+    return f" [{notes[0]}]" if notes else ""
 
 
 def _with_rescue(error: TrainingFailed) -> str:
