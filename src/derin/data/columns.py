@@ -298,6 +298,9 @@ class TableInputs(Inputs):
         """What the columns of x are called."""
         return tuple(f for c in self.columns for f in c.features) + tuple(c.name for c in self.embedded)
 
+    def meaning(self) -> TableInputs:
+        return self.replace(format=TableFormat(()))
+
     def layer(self) -> Module:
         coded = self.embedded
         return TableInput(self.numeric, tuple(c.codes for c in coded), tuple(c.embedded for c in coded))

@@ -87,6 +87,10 @@ class Inputs(Spec):
         """The table of columns."""
         return []
 
+    def meaning(self) -> Inputs:
+        """The same without how the source was written down: two files of equal rows mean the same."""
+        return self
+
 
 class Schema(Spec):
     """All that is known about the data, in a file: how inputs and targets were understood and encoded."""
@@ -145,7 +149,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """sha256 over the encoded parts: equal if and only if training would see the same numbers."""
         if self._fingerprint is None:
-            seen = hashlib.sha256(spec.to_json(self.schema, None).encode())  # labels and units are data as well
+            meaning = self.schema.replace(inputs=self.schema.inputs.meaning())  # labels and units are data as well
+            seen = hashlib.sha256(spec.to_json(meaning, None).encode())
             for name, part in self.parts.items():
                 ys = part.y if isinstance(part.y, tuple) else (part.y,)
                 for array in (part.x, *ys, part.rows):
