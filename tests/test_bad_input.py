@@ -23,9 +23,9 @@ from derin.cli.options import as_options
 from derin.data import DataWarning
 from derin.errors import DerinError, TrainingFailed
 
-RANDOM = np.random.default_rng(0)
-NUMBERS = RANDOM.normal(size=(60, 2)).round(3)
-SHOP = RANDOM.integers(0, 3, 60)
+_random = np.random.default_rng(0)
+NUMBERS = _random.normal(size=(60, 2)).round(3)
+SHOP = _random.integers(0, 3, 60)
 ROWS = [f"{a},{b},{'xyz'[s]},{'yes' if a + b > 0 else 'no'}" for (a, b), s in zip(NUMBERS, SHOP, strict=True)]
 TABLE = "\n".join(["size,age,shop,sold", *ROWS]) + "\n"
 HOUSES = "\n".join(["size,age,price", *(f"{a},{b},{3 * a - b + 10:.3f}" for a, b in NUMBERS)]) + "\n"
@@ -84,7 +84,7 @@ def png(path: Path, colour: int = 0, size: int = 8) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((size, size), colour, np.uint8)
-    pixels[0, : size // 2] = RANDOM.integers(0, 255, size // 2)
+    pixels[0, : size // 2] = np.random.default_rng(colour).integers(0, 255, size // 2)
     Image.fromarray(pixels).save(path)
 
 
@@ -254,6 +254,11 @@ ARRAYS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "indices beyond": ((NUMBERS, NUMBERS[:, 0]), {"indices": ([0, 1], [60], [2])}, r"60"),
     "groups too short": ((NUMBERS, NUMBERS[:, 0]), {"group": np.arange(3)}, r"group"),
     "unknown option": ((NUMBERS, NUMBERS[:, 0]), {"tset": 0.3}, r"no option 'tset'.*test"),
+    "no data": (None, {}, r"no data: got None"),
+    "no share": ((NUMBERS, NUMBERS[:, 0]), {"valid": None}, r"valid is a share.*got None"),
+    "a share as text": ((NUMBERS, NUMBERS[:, 0]), {"test": "0.2"}, r"test is a share.*got '0\.2'"),
+    "indices in a dict": ((NUMBERS, NUMBERS[:, 0]), {"indices": {"train": [1]}}, r"indices must be \(train, valid, test\)"),
+    "a cache that is no path": ((NUMBERS, NUMBERS[:, 0]), {"cache": 5}, r"cache must be a folder's path, got 5"),
     "columns of two lengths": ({"a": [1, 2, 3], "b": [1, 2]}, {"target": "b"}, r"height|length|rows"),
     "an empty dict": ({}, {"target": "b"}, r"rows|columns"),
 }  # fmt: skip
@@ -312,6 +317,7 @@ EXPERIMENTS: dict[str, tuple[list[str], Callable[[], Any] | None, str]] = {
     "no path": (["--set", "=3"], None, r"PATH=VALUE"),
     "a value that cannot be read": (["--set", "optimizer=Adam(3"], None, r"Adam\(3"),
     "unknown optimiser": (["--set", "optimizer=Adm(0.1)"], lambda: derin.spec.parse("Adm(0.1)"), r"Nearest: .*Adam"),
+    "an optimiser's name alone": (["--set", "optimizer=Adam"], lambda: fields(optimizer=derin.optim.Adam), r"Write Adam\("),
     "a network as the optimiser": (["--set", "optimizer=Linear(3)"], lambda: fields(optimizer=nn.Linear(3)), r"optimizer"),
     "too many values": (["--set", "optimizer=ReLU(1,2,3)"], lambda: nn.ReLU(1, 2, 3), r"ReLU"),
     "a value twice": (["--set", "optimizer=Adam(0.1, learning_rate=0.2)"], None, r"learning_rate"),
@@ -474,7 +480,7 @@ def small_disk(here: Path) -> Iterator[Path]:
 def test_a_disk_that_is_really_full(small_disk: Path, a_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     large = ["--net", "mlp:256,64", "--epochs", "1", "--quiet"]  # 70 kB of weights
     refused(capsys, "fit", "good.csv", *TARGET, *large, "--out", "small/run", pattern=r"No space left on device")
-    many = [f"{a:.6f},{b:.6f},x,no" for a, b in RANDOM.normal(size=(9000, 2))]
+    many = [f"{a:.6f},{b:.6f},x,no" for a, b in np.random.default_rng(1).normal(size=(9000, 2))]
     Path("many.csv").write_text("\n".join(["size,age,shop,sold", *many]) + "\n")
     for suffix in (".csv", ".parquet"):
         refused(capsys, "predict", "run", "many.csv", "-o", f"small/p{suffix}", pattern=r"No space left on device")
@@ -723,3 +729,14 @@ def test_nan_targets_are_counted() -> None:
     with pytest.warns(DataWarning, match="4 of 60 rows"):
         data = derin.data.load((NUMBERS, y))
     assert sum(len(p.x) for p in data.parts.values()) == 56
+
+
+def test_what_a_run_cannot_be_asked() -> None:
+    x = np.random.default_rng(0).normal(size=(30, 2)).astype("float32")
+    with pytest.raises(DerinError, match=r"out must be a folder's path.*got 3"):
+        derin.fit(NET, (x, x[:, 0]), out=3, epochs=1, progress=False)
+    run = derin.fit(NET, (x, x[:, 0]), epochs=1, progress=False)
+    with pytest.raises(DerinError, match=r"'tset' is neither a file nor a part.*Nearest: test"):
+        run.evaluate("tset")
+    with pytest.raises(DerinError, match=r"folder's path, got None"):
+        derin.load(None)

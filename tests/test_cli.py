@@ -25,7 +25,6 @@ from derin.cli.options import as_options, read_options
 from derin.cli.show import chart, curves_text, metrics_text
 from derin.engine.progress import Progress
 
-RANDOM = np.random.default_rng(1)
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 QUICK = ["--net", "mlp:4", "--epochs", "2"]
 
@@ -34,8 +33,9 @@ QUICK = ["--net", "mlp:4", "--epochs", "2"]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test runs in a folder of its own, with two tables in it."""
     monkeypatch.chdir(tmp_path)
-    a, b = RANDOM.normal(size=(2, 90))
-    shop = RANDOM.choice(["north", "south"], 90)
+    random = np.random.default_rng(1)
+    a, b = random.normal(size=(2, 90))
+    shop = random.choice(["north", "south"], 90)
     rows = [f"{x:.4f},{y:.4f},{s},{'ABC'[int(x > 0) + int(y > 0)]}" for x, y, s in zip(a, b, shop, strict=True)]
     Path("kinds.csv").write_text("\n".join(["size,age,shop,kind", *rows]) + "\n")
     rows = [f"{x:.4f},{y:.4f},{1000 + 300 * x - 50 * y:.3f},{x + y:.4f}" for x, y in zip(a, b, strict=True)]
@@ -132,6 +132,27 @@ def test_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert "derin show runs/kinds-1" in out and "derin predict runs/kinds-1 NEW_ROWS -o predictions.csv" in out
     assert re.search(r"epoch 1/2  loss .*\nepoch 2/2  loss .* steps/s\n", err)
     assert "kind: 3 classes (A, B, C)" in err and "MLP(widths=(4,), out=3)" in err
+
+
+def test_two_commands_at_once_get_two_folders(here: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "derin.cli",
+        "fit",
+        "kinds.csv",
+        "-t",
+        "kind",
+        "--net",
+        "mlp:4",
+        "--epochs",
+        "1",
+        "-q",
+    ]
+    both = [subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, cwd=here) for _ in range(2)]
+    for process in both:
+        assert process.communicate(timeout=120)[1] == b"" and process.returncode == 0
+    assert [len(derin.load(f"runs/kinds-{n}").history) for n in (1, 2)] == [1, 1]
 
 
 def test_fit_json_and_the_next_free_folder(capsys: pytest.CaptureFixture[str]) -> None:
@@ -431,15 +452,15 @@ def test_predict_streams_in_order(suffix: str, capsys: pytest.CaptureFixture[str
     import polars as pl
 
     run = fit()
-    n = 150_000
-    size, age = RANDOM.normal(size=(2, n)).round(3)
+    n, random = 150_000, np.random.default_rng(1)
+    size, age = random.normal(size=(2, n)).round(3)
     pl.DataFrame({"size": size, "age": age, "shop": ["north", "south", "west"] * (n // 3)}).write_parquet(
         "many.parquet"
     )
     done("predict", "run", "many.parquet", "-o", f"p{suffix}")
     table = pl.read_parquet("p.parquet") if suffix == ".parquet" else pl.read_csv("p.csv")
     assert "levels that training has not" in capsys.readouterr().err
-    some = np.sort(RANDOM.choice(n, 500, replace=False))
+    some = np.sort(random.choice(n, 500, replace=False))
     few = pl.read_parquet("many.parquet")[some]
     assert len(table) == n
     with pytest.warns(derin.data.DataWarning):
@@ -450,11 +471,12 @@ def test_predict_images_names_the_files(capsys: pytest.CaptureFixture[str]) -> N
     import polars as pl
     from PIL import Image
 
+    random = np.random.default_rng(1)
     for i in range(12):
         for c in ("dark", "light"):
             file = Path("photos") / c / f"{i}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            pixels = RANDOM.integers(0, 100, (8, 8)) + (150 if c == "light" else 0)
+            pixels = random.integers(0, 100, (8, 8)) + (150 if c == "light" else 0)
             Image.fromarray(pixels.astype(np.uint8)).save(file)
     net = "Sequential(Flatten(), Linear(1))"
     done("fit", "photos", "--net", net, "--epochs", "40", "--set", "optimizer.learning_rate=0.01", "--out", "run", "-q")

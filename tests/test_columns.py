@@ -30,9 +30,9 @@ from derin.errors import DataError
 
 
 def understood(values, name="c", rows=None, **options):
-    column, dates = natural(to_frame({name: values})[name])
+    column, form = natural(to_frame({name: values})[name])
     rows = np.random.default_rng(0).permutation(len(column)) if rows is None else rows
-    return fit_columns(pl.DataFrame([column]), rows, dates={name: dates}, **options)[0]
+    return fit_columns(pl.DataFrame([column]), rows, forms={name: form}, **options)[0]
 
 
 def encoded(column, values):
@@ -165,10 +165,10 @@ def test_dates():
     months = understood(["2020-01", "2020-02", "2021-03"])
     assert months.parts == ("year", "month")
     turkish = pl.Series("c", ["31.12.2020", "01.02.2021"])
-    assert natural(turkish).dates == "%d.%m.%Y"
+    assert natural(turkish).form == "%d.%m.%Y"
     with pytest.warns(DataWarning, match="is possible as well"):
         natural(pl.Series("c", ["01/02/2020", "03/04/2021"]))
-    assert natural(pl.Series("c", ["01/22/2020", "03/04/2021"])).dates == "%m/%d/%Y"
+    assert natural(pl.Series("c", ["01/22/2020", "03/04/2021"])).form == "%m/%d/%Y"
     with pytest.raises(DataError, match=r"holds dates.*'soon' in row 1"):
         encoded(column, ["2020-01-01", "soon"])
 

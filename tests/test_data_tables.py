@@ -560,3 +560,32 @@ def test_one_row_is_encoded_as_among_many(tabular):
     for row in rows[:20]:
         data.schema.encode([row])
     assert (time.perf_counter() - start) / 20 < 0.05  # measured: 0.8 ms
+
+
+def test_money_percent_and_thousands_are_numbers(tmp_path):
+    rows = [f'"${i % 7 + 1},{100 + i}.50",{i % 90} %,"{i + 1},234,567",{i % 2}' for i in range(60)]
+    path = written(tmp_path / "t.csv", "price,rate,count,y\n" + "\n".join(rows) + "\n")
+    data = derin.data.load(path, "y")
+    plain = "price,rate,count,y\n" + "".join(
+        f"{i % 7 + 1}{100 + i}.50,{i % 90},{i + 1}234567,{i % 2}\n" for i in range(60)
+    )
+    usual = derin.data.load(written(tmp_path / "plain.csv", plain), "y")
+    assert data.fingerprint == usual.fingerprint
+    np.testing.assert_array_equal(
+        next(data.schema.batches(path)).x, next(usual.schema.batches(tmp_path / "plain.csv")).x
+    )
+    dressed, bare = (
+        {"price": [p], "rate": [r], "count": [c]} for p, r, c in (("₺2,000", "5%", "7,000"), (2000, 5, 7000))
+    )
+    np.testing.assert_array_equal(data.schema.encode(pl.DataFrame(dressed)), data.schema.encode(pl.DataFrame(bare)))
+
+
+def test_commas_that_may_be_of_thousands_are_warned_of(tmp_path):
+    text = "a,y\n" + "".join(f'"{i % 9 + 1},{100 + 7 * i}",{i % 2}\n' for i in range(60))
+    with pytest.warns(DataWarning, match=r"column 'a': '1,100' is read as 1100"):
+        data = derin.data.load(written(tmp_path / "t.csv", text), "y")
+    assert data.table[0].kind == "numeric"
+    mixed = "a,b,y\n" + "".join(f"{i}{'%' * (i % 3 == 0)},{i}.5,{i % 2}\n" for i in range(60))
+    assert (
+        derin.data.load(written(tmp_path / "m.csv", mixed), "y").table[0].kind != "numeric"
+    )  # 5 and 5% are not one unit

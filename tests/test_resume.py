@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -79,10 +80,10 @@ def test_killed_twenty_times_the_bits_are_the_same(tmp_path):
         said, errors = process.communicate(timeout=300)
         if process.returncode == 0:
             assert "done" in said and bits(out) == want
+            assert not list(out.parent.glob(f".{out.name}-*")), "a half-made run folder was left behind"
             finished += 1
         else:
             assert process.returncode < 0, errors
-            assert not list(out.parent.glob(".run*")), "a half-made run folder was left behind"
     assert kills == 20
 
 
@@ -295,3 +296,42 @@ def test_a_run_kept_in_memory_can_be_saved(tmp_path):
     back = derin.load(tmp_path / "later")
     assert back.history == run.history
     assert back.resume(data, epochs=6, progress=False).history == small(epochs=6)[0].history
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent another way there")
+def test_interrupt_in_a_streamed_epoch_finishes_the_chunk(tmp_path, monkeypatch):
+    """Ctrl-C between two chunks keeps the steps done, and resuming ends in the bits of a run never stopped."""
+    from derin.data import stream
+    from derin.engine import training
+
+    monkeypatch.setattr(training, "CHUNK_BYTES", 2000)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 5)).astype("float32")
+    data = derin.data.load((X, X[:, 0] > 0), memory_budget=100, cache=tmp_path / "cache")
+    experiment = derin.Experiment(
+        nn.Sequential(nn.Linear(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(1)), epochs=3, batch_size=16
+    )
+    experiment.fit(data, out=tmp_path / "whole", progress=False)
+    read, passed = stream.chunks, []
+
+    def chunks_and_ctrl_c(*args):
+        for chunk in read(*args):
+            passed.append(chunk)
+            yield chunk
+            if len(passed) in (1, 4):
+                signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may ignore it
+    try:
+        monkeypatch.setattr(stream, "chunks", chunks_and_ctrl_c)
+        run = experiment.fit(data, out=tmp_path / "run", progress=False)
+        stops = 0
+        while run.stopped == "interrupted":
+            stops += 1
+            assert 0 < len(run.begun) < 14 and int(run.carry.epoch) == len(run.history)
+            assert derin.load(tmp_path / "run").begun == run.begun
+            run = derin.load(tmp_path / "run").resume(data, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stops == 2 and run.stopped == "finished"
+    assert bits(tmp_path / "run") == bits(tmp_path / "whole")

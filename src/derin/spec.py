@@ -75,7 +75,7 @@ class Spec:
         names = _field_names(cls)
         for name in kwargs:
             if name not in names:
-                raise SpecError(f"{cls.__name__} has no field {name!r}.{_nearest(name, names)}")
+                raise SpecError(f"{cls.__name__} has no field {name!r}.{nearest(name, names)}")
         if cls._variadic:
             return object.__new__(cls)
         if len(args) > len(names):
@@ -212,7 +212,7 @@ def _child(value: Any, step: str, at: str) -> Any:
         if step in names:
             return getattr(value, step)
         where = f"'{at}' ({type(value).__name__})" if at else type(value).__name__
-        raise SpecError(f"{where} has no field {step!r}.{_nearest(step, names)}")
+        raise SpecError(f"{where} has no field {step!r}.{nearest(step, names)}")
     if isinstance(value, tuple):
         if step.isdigit() and int(step) < len(value):
             return value[int(step)]
@@ -311,7 +311,7 @@ def from_dict_values(data: dict[str, Any]) -> dict[str, Any]:
 
 def to_json(spec: Any, indent: int | None = 2) -> str:
     """JSON text; floats are written so that the same bits come back."""
-    return json.dumps(_finite(to_dict(spec)), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(strict_json(to_dict(spec)), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def from_json(text: str) -> Any:
@@ -352,14 +352,14 @@ def read(path: str | Path) -> Any:
         raise SpecError(f"{path}: {error}") from None
 
 
-def _finite(data: Any) -> Any:
+def strict_json(data: Any) -> Any:
     """JSON has no nan and no infinity: {"float": "nan"}."""
     if isinstance(data, float) and not math.isfinite(data):
         return {"float": repr(data)}
     if isinstance(data, dict):
-        return {k: _finite(v) for k, v in data.items()}
+        return {k: strict_json(v) for k, v in data.items()}
     if isinstance(data, list):
-        return [_finite(v) for v in data]
+        return [strict_json(v) for v in data]
     return data
 
 
@@ -405,7 +405,7 @@ def registered(name: str) -> type[Spec]:
         )
     if len(same) == 1:
         return _REGISTRY[same[0]]
-    raise SpecError(f"no spec is called {name!r}.{_nearest(name, _REGISTRY)}")
+    raise SpecError(f"no spec is called {name!r}.{nearest(name, _REGISTRY)}")
 
 
 def _import_all() -> None:
@@ -567,7 +567,10 @@ def _checked(spec: Any, name: str, hint: Any, value: Any) -> Any:
     if name in spec._leaves and type(value) is int:
         value = float(value)
     if not _fits(value, hint):
-        raise SpecError(f"{type(spec).__name__}.{name} must be {_words(hint)}, got {value!r} ({type(value).__name__}).")
+        named = value.__name__ if isinstance(value, type) else value
+        meant = f" Write {named}(...)." if isinstance(named, str) and named in _REGISTRY else ""
+        got = f"{value!r} ({type(value).__name__})"
+        raise SpecError(f"{type(spec).__name__}.{name} must be {_words(hint)}, got {got}.{meant}")
     return _cast(value, hint) if not isinstance(value, Spec) else value
 
 
@@ -644,7 +647,7 @@ def _words(hint: Any) -> str:
     if hint is None or hint is type(None):
         return "none"
     if isinstance(hint, type):
-        return f"a {hint.__name__}"
+        return f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}"
     return str(hint)
 
 
@@ -658,7 +661,8 @@ def _equal(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def _nearest(name: str, names: typing.Iterable[str]) -> str:
+def nearest(name: str, names: typing.Iterable[str]) -> str:
+    """Words that name the nearest of the names, or all of them: the end of a message about an unknown one."""
     near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     if not near:
         folded = {n.lower(): n for n in names}

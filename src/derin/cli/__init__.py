@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from typing import Any
 from derin.errors import DerinError, TrainingFailed
 
 BUG, BAD_INPUT, FAILED, INTERRUPTED = 1, 2, 3, 130
+_interrupts: list[int] = []
 
 
 def main() -> None:
@@ -29,7 +31,19 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console that has no ● must not end a run
+    signal.signal(signal.SIGINT, _interrupt)
     sys.exit(run(sys.argv[1:]))
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    _interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def raise_if_interrupted() -> None:
+    """Once more the Ctrl-C that came in a function JAX calls from Python's garbage collection, which swallows it."""
+    if _interrupts:
+        raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import json
 import math
 import re
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from derin.cli.options import Text, Texts, argument, option, with_data_options
+from derin.cli import raise_if_interrupted
+from derin.cli.options import Text, Texts, argument, as_options, option, with_data_options
 
 if TYPE_CHECKING:
     from derin.data import Dataset
@@ -181,19 +183,26 @@ def fit(
     reading: dict[str, Any] = {},  # noqa: B006  filled by with_data_options
 ) -> Answer:
     """Train a network, keep it in a run folder, and say how good it is on rows it has not seen."""
+    from derin.engine.checkpoint import missing_parents, remove_empty
+
     silent = quiet or as_json
     experiment, source, reading, name = _what_to_train(source, data, reading)
     if out is not None:
         _refuse_existing(Path(out))
     dataset = _load(source, reading)
     experiment = _experiment(dataset, experiment, net, set, epochs, seed)
-    path = Path(out) if out is not None else _next_free(name)
     if not silent:
         print(_about(dataset, experiment), file=sys.stderr)
+    made = missing_parents(Path("runs", name))
+    path = Path(out) if out is not None else _reserved(name)
     try:
+        raise_if_interrupted()
         run = experiment.fit(dataset, out=path, progress=not silent)
-    except KeyboardInterrupt:
-        return _interrupted_at_once(path)
+    except BaseException as error:
+        remove_empty([path, *made] if out is None else [])
+        if isinstance(error, KeyboardInterrupt):
+            return _interrupted_at_once(path)
+        raise
     return _trained(run, dataset)
 
 
@@ -414,13 +423,21 @@ def _name(source: str) -> str:
     return re.sub(r"[^\w-]+", "-", stem).strip("-") or "run"
 
 
-def _next_free(name: str) -> Path:
-    """runs/NAME-1, or the next that is not there."""
-    taken = {p.name for p in Path("runs").iterdir()} if Path("runs").is_dir() else set()
-    n = 1
-    while f"{name}-{n}" in taken:
-        n += 1
-    return Path("runs") / f"{name}-{n}"
+def _reserved(name: str) -> Path:
+    """runs/NAME-1, or the next that is not there, as an empty folder: two commands at once get two."""
+    from derin.errors import RunError
+
+    for n in itertools.count(1):
+        path = Path("runs") / f"{name}-{n}"
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if not path.parent.is_dir():
+                raise RunError("runs is a file, not a folder. Give --out.") from None
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}. Give --out.") from None
+    return path
 
 
 def _refuse_existing(path: Path) -> None:
@@ -525,9 +542,14 @@ def _about(dataset: Dataset, experiment: Experiment) -> str:
     targets = "; ".join(_target(t) for t in dataset.schema.targets)
     shape = " x ".join(map(str, dataset.train.x.shape[1:]))
     lines = [f"data    {rows}; a row is {shape}"]
-    lines += [f"unused  {line.column}: {line.becomes}" for line in dataset.table if line.kind == "left out"][:12]
+    lines += [f"unused  {note}" for note in _unused(dataset)[:12]]
     lines += [f"target  {targets}", f"net     {experiment.net!r}"]
     return "\n".join(lines)
+
+
+def _unused(dataset: Dataset) -> list[str]:
+    """The columns that are left out, and why."""
+    return [f"{line.column}: {line.becomes}" for line in dataset.table if line.kind == "left out"]
 
 
 def _target(t: Any) -> str:
@@ -547,12 +569,13 @@ def _trained(run: Run, dataset: Dataset) -> Answer:
         "rows": {name: len(part.x) for name, part in dataset.parts.items()},
         "weights": sum(int(a.size) for a in run.params.values()),
         "last": run.history[-1] if run.history else None,
-        "notes": list(dataset.notes),
+        "notes": [as_options(note) for note in [*dataset.notes, *_unused(dataset)]],
     }
     if run.stopped == "interrupted":
         values["resume"] = f"derin resume {_quoted(run.path)}"
+        when = f"in epoch {len(run.history) + 1}" if run.begun else f"after epoch {len(run.history)}"
         print(
-            f"derin: interrupted after epoch {len(run.history)} of {run.experiment.epochs}; all of it is kept. "
+            f"derin: interrupted {when} of {run.experiment.epochs}; all of it is kept. "
             f"To go on:\n    {values['resume']}",
             file=sys.stderr,
         )
@@ -562,7 +585,12 @@ def _trained(run: Run, dataset: Dataset) -> Answer:
         lines.append(f"stopped early, after {len(run.history)} epochs; epoch {run.best_epoch} was the best")
     judge = next((name for name in ("test", "valid") if len(dataset.parts[name].x)), None)
     if judge is not None:
-        values[judge] = run.evaluate(judge)
+        try:
+            values[judge] = run.evaluate(judge)
+        except KeyboardInterrupt:
+            again = f"derin evaluate {_quoted(run.path)} --part {judge}"
+            print(f"derin: interrupted; the run is trained and kept. To score it:\n    {again}", file=sys.stderr)
+            return Answer(values, "", 130)
         lines.append(f"{judge:<7} {_in_a_line(values[judge])}")
         if judge == "valid":
             lines.append("        (the epochs were judged by these rows: a test part would tell more)")
@@ -582,7 +610,7 @@ def _interrupted_at_once(path: Path) -> Answer:
     if not path.exists():  # before the first checkpoint
         raise KeyboardInterrupt
     values = {"status": "interrupted", "path": str(path), "resume": f"derin resume {_quoted(path)}"}
-    print(f"derin: interrupted; the last checkpoint is kept. To go on:\n    {values['resume']}", file=sys.stderr)
+    print(f"\nderin: interrupted; the last checkpoint is kept. To go on:\n    {values['resume']}", file=sys.stderr)
     return Answer(values, "", 130)
 
 

@@ -93,7 +93,7 @@ def _frames(run: Run, source: str) -> Iterator[pl.DataFrame]:
 def _blocks(run: Run, source: str) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
     """(row numbers, predictions) of each block; a batch of the source may become several blocks."""
     batch, at = None, 0
-    for this, found in run._predicted(source):
+    for this, found in run.predict_batches(source):
         if this is not batch:
             batch, at = this, 0
         n = len(found[0])

@@ -29,7 +29,7 @@ from derin.data.targets import MISSING, Target
 from derin.data.warning import DataWarning
 from derin.errors import DataError
 from derin.nn.module import Module
-from derin.spec import Scalar, Spec, _nearest
+from derin.spec import Scalar, Spec, nearest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 ONE_HOT_UP_TO = 12  # more levels are embedded
 KNOTS = 256  # of the quantile scaling
 OTHER = "(other)"
+DRESSED = r"^[+-]?[$€£¥₺]?\s?[+-]?(\d+|[1-9]\d{0,2}(,\d{3})+)(\.\d+)?\s?[%$€£¥₺]?$"  # a number with signs around it
+THOUSANDS = "1,234"
 FEW = 64  # rows, up to which cells are looked up one by one
 
 
@@ -126,6 +128,7 @@ class NumericColumn(Column):
     scaling: Literal["standard", "robust", "quantile"] = "standard"
     knots: tuple[Scalar, ...] = ()
     scores: tuple[Scalar, ...] = ()
+    form: str = ""  # THOUSANDS: a comma in text is no decimal point
 
     @property
     def width(self) -> int:
@@ -143,7 +146,7 @@ class NumericColumn(Column):
         return z / np.sqrt(1 + (z / 3) ** 2) if self.scaling == "robust" else z
 
     def encode(self, column: pl.Series, first: int = 0) -> tuple[np.ndarray, int]:
-        values = numbers(column, first)
+        values = numbers(column, first, self.form)
         gaps = np.isnan(values)
         z = self.scaled(np.where(gaps, float(self.fill), values))
         return np.stack([z, gaps], 1)[:, : self.width], 0
@@ -299,7 +302,8 @@ class TableInputs(Inputs):
         return tuple(f for c in self.columns for f in c.features) + tuple(c.name for c in self.embedded)
 
     def meaning(self) -> TableInputs:
-        return self.replace(format=TableFormat(()))
+        columns = tuple(c.replace(form="") if isinstance(c, (NumericColumn, DateColumn)) else c for c in self.columns)
+        return self.replace(columns=columns, format=TableFormat(()))  # how cells are written is not what they say
 
     def layer(self) -> Module:
         coded = self.embedded
@@ -319,7 +323,7 @@ class TableInputs(Inputs):
         """A frame as derin.data.frames gives it -> (x, how many cells of each column were unseen levels)"""
         lacks = [c.name for c in self.columns if c.name not in frame.columns]
         if lacks:
-            near = _nearest(lacks[0], frame.columns)
+            near = nearest(lacks[0], frame.columns)
             raise DataError(
                 f"the data have no column {', '.join(map(repr, lacks))}, which the model was trained with.{near}"
             )
@@ -377,7 +381,7 @@ def _with_targets(frame: pl.DataFrame, at: np.ndarray, targets: tuple[Target, ..
     kept = np.ones(len(frame), bool)
     for t in targets:
         if t.name not in frame.columns:
-            raise DataError(f"the data have no column {t.name!r}, the target.{_nearest(t.name, frame.columns)}")
+            raise DataError(f"the data have no column {t.name!r}, the target.{nearest(t.name, frame.columns)}")
         kept &= frame[t.name].is_not_null().to_numpy()
     if not kept.all():
         frame, at = frame.filter(kept), at[kept]
@@ -395,7 +399,7 @@ def warn_unseen(unseen: Counter[str]) -> None:
 # -- cells to values
 
 
-def numbers(column: pl.Series, first: int = 0) -> np.ndarray:
+def numbers(column: pl.Series, first: int = 0, form: str = "") -> np.ndarray:
     """[n] cells -> float64 [n], nan where missing.   Raises DataError for a cell that is no finite number"""
     import polars as pl
 
@@ -404,14 +408,15 @@ def numbers(column: pl.Series, first: int = 0) -> np.ndarray:
         if made.null_count() > column.null_count():
             comma = column.str.replace(r"^([+-]?\d*),(\d+)$", "$1.$2").cast(pl.Float64, strict=False)
             plain = column.str.strip_chars("'").cast(pl.Float64, strict=False)
-            made = min((made, comma, plain), key=pl.Series.null_count)
+            ways = (made, plain, undressed(column)) if form == THOUSANDS else (made, comma, plain, undressed(column))
+            made = min(ways, key=pl.Series.null_count)
         bad = (made.is_null() & column.is_not_null()).to_numpy()
         if bad.any():
             row = int(np.argmax(bad))
             raise DataError(
                 f"column {column.name!r} holds numbers, but {column[row]!r} in row {first + row}"
                 + (f" and {int(bad.sum()) - 1} more such cells" if bad.sum() > 1 else "")
-                + f". Mend the cell, or if it means no value say missing=({column[row]!r}, ...)."
+                + ". Mend the file; a cell without a value is left empty."
             )
         column = made
     elif column.dtype == pl.Datetime:
@@ -426,6 +431,16 @@ def numbers(column: pl.Series, first: int = 0) -> np.ndarray:
             f"{first + int(rows[0])}. Put a number or nothing there."
         )
     return values
+
+
+def undressed(column: pl.Series) -> pl.Series:
+    """Text like "$1,234.50", "12 %" and "1,234,567" as numbers; null where it is not.
+
+    Signs of money and percent and the commas between thousands go: "12 %" is 12."""
+    import polars as pl
+
+    bare = column.str.replace_all(r"[$€£¥₺%,\s]", "").cast(pl.Float64, strict=False)
+    return bare.set((~column.str.contains(DRESSED)).fill_null(True), None)
 
 
 def level_text(column: pl.Series) -> pl.Series:
@@ -547,7 +562,7 @@ def date_part(moments: pl.Series, part: str) -> np.ndarray:
 def fit_columns(
     train: pl.DataFrame,
     rows: np.ndarray,
-    dates: dict[str, str] | None = None,
+    forms: dict[str, str] | None = None,
     asked: dict[str, str] | None = None,
     unused: dict[str, str] | None = None,
     time: str | None = None,
@@ -556,7 +571,7 @@ def fit_columns(
     """Decide what each column is and fit its encoder, from the training rows alone.
 
     train: columns as frames.natural gives them. rows: their row numbers in the source.
-    dates: how dates were written. unused: columns that are no inputs, and why.
+    forms: how dates and numbers were written. unused: columns that are no inputs, and why.
     asked: "categorical" or "numeric", for columns that are so whatever they look like.
     time: the column that decides the split. Of a date the year is no input then: later rows lie outside it.
     Raises DataError."""
@@ -568,7 +583,7 @@ def fit_columns(
         if why and not (name == time and str(column.dtype).startswith("Datetime")):
             found.append(UnusedColumn(name, why, _missing(column), column.n_unique()))
         else:
-            form, want = (dates or {}).get(name, ""), (asked or {}).get(name)
+            form, want = (forms or {}).get(name, ""), (asked or {}).get(name)
             found.append(_understood(column, rows, want, form, name == time, scaling))
     return found
 
@@ -618,7 +633,7 @@ def _understood(
             r"(^|[_\W])(id|no|nr|key|index|code)$|[a-z](Id|ID|Key|Index)$", name, re.I if "_" in name else 0
         ) or (name.lower() in ("id", "no", "nr", "key", "index", "code", "uuid")):
             return UnusedColumn(name, "identifier: its own number in every row", gaps, values)
-    return _numeric(column, scaling)
+    return _numeric(column, scaling).replace(form=form)
 
 
 def refuse_stray_text(column: pl.Series) -> None:

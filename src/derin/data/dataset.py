@@ -23,7 +23,7 @@ import numpy as np
 from derin import spec
 from derin.data.targets import Target
 from derin.errors import DataError
-from derin.spec import Spec, _nearest
+from derin.spec import Spec, nearest
 
 if TYPE_CHECKING:
     from derin.nn.module import Module
@@ -216,6 +216,16 @@ def load(
         raise DataError(f"seed must be a whole number of 0 or more, got {seed!r}.")
     if stratify not in (None, True, False):
         raise DataError(f"stratify must be true, false or left out, got {stratify!r}.")
+    for name, share in (("valid", valid), ("test", test)):
+        if share is None or (isinstance(share, str) and _is_number(share)):
+            raise DataError(f"{name} is a share of the rows, {name}=0.15 or 0 for none, or a source; got {share!r}.")
+    if indices is not None and not (isinstance(indices, (list, tuple)) and len(indices) == 3):
+        raise DataError(
+            f"indices must be (train, valid, test), three lists of row numbers; got {type(indices).__name__}."
+        )
+    cache = reading.get("cache")
+    if cache is not None and not isinstance(cache, (str, Path)):
+        raise DataError(f"cache must be a folder's path, got {cache!r}.")
     missing = reading.get("missing")
     if missing is not None and not (
         isinstance(missing, (list, tuple)) and all(isinstance(word, str) for word in missing)
@@ -235,14 +245,24 @@ def load(
     known = inspect.signature(loader).parameters
     for name in options:
         if name not in known and (name in reading or options[name] is not None):
-            raise DataError(f"loading {_described(source)} takes no option {name!r}.{_nearest(name, list(known)[1:])}")
+            raise DataError(f"loading {_described(source)} takes no option {name!r}.{nearest(name, list(known)[1:])}")
     return loader(source, **{name: value for name, value in options.items() if name in known})
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def loader_of(source: Any) -> Any:
     """The function that loads this kind of source. Raises DataError for a path that does not exist."""
     from derin.data import arrays, images, readers, tables
 
+    if source is None:
+        raise DataError("there are no data: got None. Give a path, a frame, (X, y) arrays or a bundled set's name.")
     if isinstance(source, (str, Path)):
         path = Path(source)
         if not path.exists() and str(source) not in readers.BUNDLED:
@@ -277,10 +297,10 @@ def _no_such_file(path: Path, bundled: Sequence[str]) -> str:
     near = ""
     folder = path.parent
     if folder.is_dir():
-        near = _nearest(path.name, [p.name for p in folder.iterdir()])
+        near = nearest(path.name, [p.name for p in folder.iterdir()])
         near = near if near.startswith(" Nearest") else ""
     if path.name == str(path) and not path.suffix:
-        known = _nearest(str(path), bundled)
+        known = nearest(str(path), bundled)
         return f"there is no file or folder {str(path)!r}, and no bundled set of that name.{known}"
     return f"there is no file or folder {str(path)!r}.{near}"
 

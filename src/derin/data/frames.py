@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from derin.data.columns import FEW, TableFormat, date_forms, dates_from
+from derin.data.columns import DRESSED, FEW, THOUSANDS, TableFormat, date_forms, dates_from, undressed
 from derin.data.delimited import first_line, open_text, parsed, suffix_of
 from derin.data.targets import MISSING
 from derin.data.warning import DataWarning
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
 PARQUET = (".parquet", ".pq")
-THOUSANDS = r"^[+-]?(\d+|[1-9]\d{0,2}(,\d{3})*)$"  # a comma in it need not be the decimal point
 
 
 def is_table(source: Any) -> bool:
@@ -257,17 +256,18 @@ def _few_cleaned(column: pl.Series, missing: Sequence[str]) -> pl.Series:
 
 
 class Natural(NamedTuple):
-    """A column by what its cells are, and how its dates were written."""
+    """A column by what its cells are, and how its dates were written, or THOUSANDS for numbers like "$1,234"."""
 
     column: pl.Series
-    dates: str = ""
+    form: str = ""
 
 
 def natural(column: pl.Series) -> Natural:
     """A text column as what all its cells are: whole numbers, numbers, dates; else text.
 
     Whole numbers of one length that begin with zeros ("02208") are codes and stay text. A comma may stand for
-    the decimal point. Single quotes around every cell go. Warns where day and month cannot be told apart."""
+    the decimal point. Single quotes around every cell go, and so do signs of money, of percent and the commas of
+    thousands. Warns where day and month, or the two kinds of commas, cannot be told apart."""
     import polars as pl
 
     if column.dtype != pl.String:
@@ -289,10 +289,18 @@ def natural(column: pl.Series) -> Natural:
         number = column.cast(pl.Float64, strict=False)
         if number.null_count() == column.null_count():
             return Natural(number.fill_nan(None))
-    if probe.str.contains(r"^[+-]?\d*(,\d+)?$").all() and not cells.str.contains(THOUSANDS).all():
+    if probe.str.contains(r"^[+-]?\d*(,\d+)?$").all() and not cells.str.contains(DRESSED).all():
         number = column.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
         if number.null_count() == column.null_count():
             return Natural(number)
+    if probe.str.contains(DRESSED).all() and cells.str.contains("%").sum() in (0, len(cells)):
+        number = undressed(column)
+        if number.null_count() == column.null_count():
+            if not cells.str.contains(r"[^\d,+-]|,\d+,").any():
+                odd = cells.filter(cells.str.contains(","))[0]
+                _warn_of(column.name, f"{odd!r} is read as {odd.replace(',', '')}, its comma as one of thousands")
+            broken = cells.str.contains(".", literal=True).any()
+            return Natural(number if broken else number.cast(pl.Int64), THOUSANDS)
     ways = [
         (form, dates)
         for form in date_forms(probe)
@@ -301,12 +309,12 @@ def natural(column: pl.Series) -> Natural:
     if not ways:
         return Natural(column)
     if len(ways) > 1 and not ways[0][1].equals(ways[1][1]):
-        warnings.warn(
-            f"column {column.name!r}: {cells[0]!r} is read as {ways[0][0]}, though {ways[1][0]} is possible as well.",
-            DataWarning,
-            stacklevel=5,
-        )
+        _warn_of(column.name, f"{cells[0]!r} is read as {ways[0][0]}, though {ways[1][0]} is possible as well")
     return Natural(ways[0][1], ways[0][0])
+
+
+def _warn_of(name: str, what: str) -> None:
+    warnings.warn(f"column {name!r}: {what}.", DataWarning, stacklevel=6)
 
 
 def target_values(column: pl.Series) -> np.ndarray:

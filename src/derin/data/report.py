@@ -117,7 +117,7 @@ def survey(source: Any, target: Any = None, **options: Any) -> Survey:
             data = load(source, target, **options)
             found = _survey_arrays(data)
     said = [str(w.message) for w in caught if issubclass(w.category, DataWarning)]
-    notes = found.notes + [n for n in said if n not in found.notes]
+    notes = found.notes + [n for n in dict.fromkeys(said) if n not in found.notes]
     summary = "\n".join([found.summary, *(f"note: {n}" for n in notes if n not in found.notes)])
     return found._replace(summary=summary, notes=notes)
 
@@ -130,7 +130,7 @@ def _survey_table(source: Any, target: Any, options: dict[str, Any]) -> Survey:
 
     reading = {k: options[k] for k in ("header", "separator", "encoding", "missing") if k in options}
     raw, form = frames.read(source, **reading)
-    frame, dates = below([raw])
+    frame, forms = below([raw])
     targets: tuple[Target, ...] = ()
     notes: list[str] = []
     if target is not None:
@@ -140,7 +140,7 @@ def _survey_table(source: Any, target: Any, options: dict[str, Any]) -> Survey:
     else:
         for name in frame.columns:
             refuse_stray_text(frame[name])
-        inputs = table_inputs(fit_columns(frame, np.arange(len(frame)), dates), form)
+        inputs = table_inputs(fit_columns(frame, np.arange(len(frame)), forms), form)
         summary = "\n".join([f"{len(frame):,} rows", "", *aligned(inputs.lines())])
     values = {c.name: column_values(frame[c.name], c) for c in inputs.columns}  # type: ignore[attr-defined]
     numeric = {c.name: values[c.name][0] for c in inputs.columns if isinstance(c, NumericColumn)}  # type: ignore[attr-defined]

@@ -31,7 +31,7 @@ from derin.data.splits import Split, split_rows
 from derin.data.targets import MISSING, ClassTarget, Target, as_numbers, fit_target, infer_task
 from derin.data.warning import DataWarning
 from derin.errors import DataError
-from derin.spec import _nearest
+from derin.spec import nearest
 
 if TYPE_CHECKING:
     import polars as pl
@@ -129,12 +129,12 @@ def load_table(
     for _ in range(2):
         columns, leaks = [], []
         for names in table.groups([n for n in form.names if n not in targets]):
-            frame, dates = table.columns(names)
+            frame, forms = table.columns(names)
             for name in names:
                 if name not in asked and name not in unused:
                     refuse_stray_text(frame[name])
             train = frame[rows[split.train]]
-            found = fit_columns(train, rows[split.train], dates, asked, unused, chosen.get("time"), scaling)
+            found = fit_columns(train, rows[split.train], forms, asked, unused, chosen.get("time"), scaling)
             leaks += giveaways(train, found, fitted, [y[split.train] for y in ys])
             columns += found
         used = sum(not isinstance(c, UnusedColumn) for c in columns)
@@ -209,11 +209,11 @@ class _Table:
         return below(frames)
 
     def columns(self, names: list[str]) -> tuple[pl.DataFrame, dict[str, str]]:
-        """These columns of all rows, by what they hold; and how their dates are written."""
+        """These columns of all rows, by what they hold; and how they are written."""
         if self.whole is None:
             return self._read(names)
-        frame, dates = self.whole
-        return frame.select(names), dates
+        frame, forms = self.whole
+        return frame.select(names), forms
 
     def groups(self, names: list[str]) -> list[list[str]]:
         """The columns in groups that fit in memory."""
@@ -322,14 +322,14 @@ def _check_classes(targets: Sequence[Target], ys: Sequence[np.ndarray], split: S
 
 
 def below(frames: list[pl.DataFrame]) -> tuple[pl.DataFrame, dict[str, str]]:
-    """Frames one below the other, with columns of one type each; and how its dates are written."""
+    """Frames one below the other, with columns of one type each; and how they are written."""
     import polars as pl
 
     names = frames[0].columns
     mixed = [c for c in names if len({f[c].dtype for f in frames}) > 1]
     frames = [f.select(pl.col(c).cast(pl.String) if c in mixed else c for c in names) for f in frames]
     found = {c: natural(column) for c, column in pl.concat(frames).to_dict().items()}
-    return pl.DataFrame([f.column for f in found.values()]), {c: f.dates for c, f in found.items() if f.dates}
+    return pl.DataFrame([f.column for f in found.values()]), {c: f.form for c, f in found.items() if f.form}
 
 
 def _target_names(target: Any, form: TableFormat) -> list[Any]:
@@ -361,7 +361,7 @@ def resolve(names: Sequence[str], given: Sequence[Any], what: str) -> list[str]:
         elif place is not None:
             raise DataError(f"{what}: there is no column {place}; the table has {len(names)}, 0 to {len(names) - 1}.")
         else:
-            raise DataError(f"{what}: there is no column {c!r}.{_nearest(str(c), names)}")
+            raise DataError(f"{what}: there is no column {c!r}.{nearest(str(c), names)}")
     if len(set(found)) < len(found):
         raise DataError(f"{what}: a column is named twice in {given!r}.")
     return found

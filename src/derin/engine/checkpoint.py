@@ -197,9 +197,13 @@ class folder_that_appears_whole:
                 if self.replaces and self.target.exists():
                     shutil.rmtree(aside, ignore_errors=True)
                     os.rename(self.target, aside)
+                if os.name == "nt" and self.target.is_dir():
+                    self.target.rmdir()  # elsewhere an empty folder is replaced
                 os.rename(self.fresh, self.target)  # refuses a folder that holds something
                 _sync_folder(self.target.parent)
                 shutil.rmtree(aside, ignore_errors=True)
+                for left in self.target.parent.glob(f".{self.target.name}-{'[a-z0-9_]' * 8}"):  # by a killed process
+                    shutil.rmtree(left, ignore_errors=True)
                 return False
         except OSError as failed:
             shutil.rmtree(self.fresh, ignore_errors=True)

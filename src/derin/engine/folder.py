@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,8 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, data: Any, counts: tuple[int, ...] | None) -> RunFolder:
-        """Make the folder of a new run. Raises RunError if it exists or cannot be written."""
-        if path.exists():
+        """Make the folder of a new run. Raises RunError if it is there with something in it, or cannot be written."""
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise RunError(
                 f"{path} exists already. Give another --out, continue it with `derin resume {path}`, or remove it."
             )
@@ -54,7 +55,7 @@ class RunFolder:
         }
         texts = {
             "experiment.json": spec.to_json(experiment),
-            "data.json": json.dumps(spec._finite(about), indent=1, ensure_ascii=False),
+            "data.json": json.dumps(spec.strict_json(about), indent=1, ensure_ascii=False),
             "history.jsonl": "",
             "journal.jsonl": "",
         }
@@ -116,14 +117,14 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot write {self.path / 'history.jsonl'}: {error.strerror}.") from None
 
-    def save(self, epoch: int, carry: Carry, status: str) -> None:
+    def save(self, epoch: int, carry: Carry, status: str, begun: Sequence[float] = ()) -> None:
         """History to the disk first, the checkpoint then: a checkpoint never knows more than the history."""
         try:
             with open(self.path / "history.jsonl", "rb+") as file:
                 os.fsync(file.fileno())
         except OSError as error:
             raise RunError(f"cannot write {self.path / 'history.jsonl'}: {error.strerror}.") from None
-        about = {"status": status, "best_epoch": int(carry.best_epoch)}
+        about = {"status": status, "best_epoch": int(carry.best_epoch), "begun": list(begun)}
         checkpoint.save(self.path / "checkpoints", epoch, carry, about)
 
     def reopen(self, experiment: Experiment, history: list[dict[str, Any]]) -> None:
@@ -155,7 +156,7 @@ class RunFolder:
 
 
 def _line(values: dict[str, Any]) -> str:
-    return json.dumps(spec._finite(values), ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(spec.strict_json(values), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _runs_beside(path: Path) -> str:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from derin.errors import ModelError, SpecError
-from derin.spec import Spec, _nearest
+from derin.spec import Spec, nearest
 
 
 class Metric(Spec):
@@ -76,7 +76,7 @@ def metric(name: str | Metric) -> Metric:
     if quantile := re.fullmatch(r"quantile_(\d+(?:\.\d+)?)", name):
         return QuantileError(float(quantile[1]) / 100)
     if name not in _NAMED:
-        raise SpecError(f"no metric is called {name!r}.{_nearest(name, metric_names())}")
+        raise SpecError(f"no metric is called {name!r}.{nearest(name, metric_names())}")
     return _NAMED[name]
 
 

@@ -16,6 +16,7 @@ from derin.engine.folder import RunFolder
 from derin.engine.predict import blocks, predicted_blocks, predictor
 from derin.engine.programs import program
 from derin.errors import DataError, RunError
+from derin.spec import nearest
 
 
 class Run:
@@ -37,11 +38,13 @@ class Run:
         about_data: dict[str, Any] | None = None,
         stopped: str = "",
         made_on: dict[str, Any] | None = None,
+        begun: list[float] | None = None,
     ) -> None:
         self.experiment, self.schema, self.task, self.carry = experiment, schema, task, carry
         self.history, self.folder, self.data, self.stopped = history, folder, data, stopped
         self.about_data = about_data or {}
         self.made_on = made_on or {}  # device, cores, jaxlib of a loaded run
+        self.begun = begun or []  # losses of the steps done of an epoch that was left, where data stream
         self._quick: Any = None
 
     @property
@@ -76,7 +79,12 @@ class Run:
 
         A folder of one of those names is given as a Path. Raises DataError if the source lacks a column or the target.
         """
+        from derin.data.readers import BUNDLED
+
         own = isinstance(source, str) and source in ("train", "valid", "test")
+        if isinstance(source, str) and not own and not Path(source).exists() and source not in BUNDLED:
+            near = nearest(source, ["train", "valid", "test"])
+            raise DataError(f"{source!r} is neither a file nor a part of the run's data (train, valid, test).{near}")
         pieces = [self._part(source)] if own else self.schema.batches(source, labelled=True, **reading)
         outputs, answers = [], []
         for piece in pieces:
@@ -104,7 +112,7 @@ class Run:
         source: rows like those of training: a path, a frame, an array.   -> [n, classes], or [n];
         with several targets a tuple of them
         """
-        parts = [found for _, found in self._predicted(source, **reading)]
+        parts = [found for _, found in self.predict_batches(source, **reading)]
         if not parts:
             raise DataError(f"there are no rows to predict in {source!r}.")
         whole = tuple(np.concatenate(a) for a in zip(*parts, strict=True))
@@ -124,7 +132,8 @@ class Run:
         )
         return out[0] if len(out) == 1 else out
 
-    def _predicted(self, source: Any, **reading: Any) -> Iterator[tuple[Any, tuple[np.ndarray, ...]]]:
+    def predict_batches(self, source: Any, **reading: Any) -> Iterator[tuple[Any, tuple[np.ndarray, ...]]]:
+        """(encoded batch, its probabilities or numbers for each target), for sources larger than memory."""
         for batch in self.schema.batches(source, **reading):
             for found in predicted_blocks(self.task, self.params, self.state, batch.x):
                 yield batch, found
@@ -196,7 +205,7 @@ class Run:
         folder = RunFolder.create(Path(out), self.experiment, self.data, counts_of(self.data))
         for line in self.history:
             folder.append(line)
-        folder.save(len(self.history), self.carry, self.stopped or "finished")
+        folder.save(len(self.history), self.carry, self.stopped or "finished", self.begun)
         self.folder = folder
         return folder.path
 
@@ -216,6 +225,8 @@ def load(path: str | Path) -> Run:
     from derin.engine.task import task_of
     from derin.engine.training import first_carry
 
+    if not isinstance(path, (str, Path)):
+        raise RunError(f"a run is loaded from its folder's path, got {path!r}.")
     folder = RunFolder.open(Path(path))
     experiment = folder.experiment()
     about = folder.about_data()
@@ -238,6 +249,7 @@ def load(path: str | Path) -> Run:
         about_data=about,
         stopped=manifest.get("status", "not started"),
         made_on=manifest.get("here"),
+        begun=manifest.get("begun"),
     )
 
 

@@ -73,6 +73,8 @@ def fit_experiment(
 ) -> Run:
     """Train an experiment from the beginning."""
     _check_callbacks(callbacks)
+    if out is not None and not isinstance(out, (str, Path)):
+        raise RunError(f"out must be a folder's path, or None for a run in memory; got {out!r}.")
     data = as_dataset(data)
     counts = counts_of(data)
     task = task_of(experiment, data.schema, data.train.x, counts)
@@ -154,8 +156,12 @@ def train(
     folder: RunFolder | None,
     callbacks: Sequence[Callback],
     progress: Progress,
+    begun: list[float] | None = None,
 ) -> Run:
-    """Train on from `carry` until the experiment's epochs are done, or something stops it."""
+    """Train on from `carry` until the experiment's epochs are done, or something stops it.
+
+    begun: the losses of the steps of the next epoch that are done already.
+    """
     experiment = task.experiment
     compiled = task.structure_only()
     run_epoch = _streamed(compiled, data) if _streams(data) else _resident(compiled, data)
@@ -163,22 +169,28 @@ def train(
     epochs = np.int32(experiment.epochs)
     judged = len(data.valid.x) > 0 or bool(experiment.metrics)
     names = [name for name, _, _ in engine.metric_names(task)] if judged else []
-    done, stopped = int(carry.epoch), ""
+    done, stopped, begun = int(carry.epoch), "", list(begun or [])
     saved = time.monotonic() if folder and folder.checkpoint() else -math.inf
     run = Run(experiment, data.schema, task, carry, history, folder, data)
-    with _interrupts(progress.shown) as interrupted:
+    chunk = "chunk" if _streams(data) else "epoch"
+    with _interrupts(f"finishing the {chunk}" if progress.shown else "") as interrupted:
         while done < experiment.epochs and not bool(carry.done) and not stopped:
             begin, before = time.perf_counter(), sum(seconds.values())
-            carry, report = run_epoch(carry, key, epochs)
-            report = jax.device_get(report)
+            carry, report = run_epoch(carry, key, epochs, begun, interrupted)
             run.carry = carry
+            if report is None:
+                run.begun, stopped = begun, "interrupted"
+                if folder:
+                    folder.save(done, carry, stopped, begun)
+                break
+            begun, report = [], jax.device_get(report)
             compile_seconds = sum(seconds.values()) - before
             if int(carry.broken_at) >= 0:
                 progress.end()
                 failure = _failure(run, task, data, carry, key, done)
                 if folder:
-                    run.carry = _last_good(task, data, folder, run_epoch, key, epochs, done)
-                    folder.save(done, run.carry, "failed")
+                    run.carry, run.begun = _last_good(task, data, folder, run_epoch, key, epochs, done)
+                    folder.save(done, run.carry, "failed", run.begun)
                 raise failure
             done += 1
             values = _values(report, names, len(data.valid.x) > 0)
@@ -214,7 +226,7 @@ def _resident(task: Task, data: Any) -> Callable[..., Any]:
     rows = Rows(*as_arrays(data.train))
     valid = Rows(*as_arrays(data.valid)) if len(data.valid.x) else None
 
-    def run_epoch(carry: Carry, key: Any, epochs: Any) -> tuple[Carry, Report]:
+    def run_epoch(carry: Carry, key: Any, epochs: Any, begun: list[float], stop: Any) -> tuple[Carry, Report]:
         args = (task, carry, rows, valid, key, epochs)
         return program(_epoch, *args, donate=(1,))(*args)
 
@@ -222,7 +234,11 @@ def _resident(task: Task, data: Any) -> Callable[..., Any]:
 
 
 def _streamed(task: Task, data: Any) -> Callable[..., Any]:
-    """Data are on disk; chunks of many batches go through the same steps while the next chunk is read."""
+    """Data are on disk; chunks of many batches go through the same steps while the next chunk is read.
+
+    Once something is in `stop`, the chunk is finished and the epoch left; there is no report then, and `begun`
+    has grown by the losses of the steps that were done.
+    """
     from derin.data.stream import chunks
 
     n = len(data.train.x)
@@ -230,20 +246,25 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
     judged = valid if valid is not None else data.train if task.experiment.metrics else None
     row_bytes = max(1, data.train.x.dtype.itemsize * math.prod(data.train.x.shape[1:]))
 
-    def run_epoch(carry: Carry, key: Any, epochs: Any) -> tuple[Carry, Report]:
+    def run_epoch(
+        carry: Carry, key: Any, epochs: Any, begun: list[float], stop: Sequence[Any]
+    ) -> tuple[Carry, Report | None]:
         args: tuple[Any, ...] = (task, carry.epoch, key)
         order = np.asarray(program(_order, *args, static=(n,))(*args))
         count, size = order.shape
         weights = engine.row_weights(n, order.shape)
         per_chunk = max(1, CHUNK_BYTES // (row_bytes * size))
-        losses = []
-        for i, (x, y) in enumerate(chunks(data.train, order.reshape(-1), per_chunk * size)):
+        at, losses = len(begun), [jnp.asarray(begun, jnp.float32)]
+        for x, y in chunks(data.train, order[at:].reshape(-1), per_chunk * size):
             here = len(x) // size
             rows = Rows(jax.device_put(x), tuple(map(jax.device_put, y if isinstance(y, tuple) else (y,))))
-            weight = None if weights is None else weights[i * per_chunk : i * per_chunk + here]
+            weight = None if weights is None else weights[at : at + here]
             args = (task, carry, rows, weight, key, epochs)
             carry, loss = program(_chunk, *args, static=(count,), donate=(1,))(*args)
-            losses.append(loss)
+            at, losses = at + here, [*losses, loss]
+            if stop and at < count and int(carry.broken_at) < 0:
+                begun[:] = np.concatenate(losses).tolist()
+                return carry, None
         found = _evaluate_in_chunks(task, carry, judged) if judged is not None else engine.no_scores(task)
         if valid is None:
             found = (jnp.float32(jnp.nan), found[1])
@@ -293,7 +314,7 @@ def _values(report: Report, names: list[str], validated: bool) -> dict[str, Any]
 
 
 @contextmanager
-def _interrupts(said: bool) -> Iterator[list[int]]:
+def _interrupts(said: str) -> Iterator[list[int]]:
     """A list that is not empty any more after Ctrl-C; a second Ctrl-C interrupts at once."""
     seen: list[int] = []
 
@@ -302,7 +323,7 @@ def _interrupts(said: bool) -> Iterator[list[int]]:
             raise KeyboardInterrupt
         seen.append(number)
         if said:
-            print("\nfinishing the epoch; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+            print(f"\n{said}; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield seen  # only the main thread may install handlers
@@ -319,15 +340,16 @@ def _interrupts(said: bool) -> Iterator[list[int]]:
 
 def _last_good(
     task: Task, data: Any, folder: RunFolder, run_epoch: Callable[..., Any], key: Any, epochs: Any, done: int
-) -> Carry:
+) -> tuple[Carry, list[float]]:
     """Training as it stood before the epoch that failed: at most SAVE_EVERY seconds are done again."""
     like = jax.eval_shape(lambda: engine.start(task, jax.random.key(0), data.train.x))
-    carry, _ = folder.load_carry(like)
+    carry, manifest = folder.load_carry(like)
+    begun = manifest.get("begun", [])
     if carry is None:
         carry = first_carry(task, task.experiment.seed, data.train.x)
     while int(carry.epoch) < done:
-        carry, _ = run_epoch(carry, key, epochs)
-    return carry
+        (carry, _), begun = run_epoch(carry, key, epochs, begun, ()), []
+    return carry, begun
 
 
 def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_done: int) -> TrainingFailed:
@@ -379,4 +401,4 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
     shown = Progress(progress, experiment.epochs)
     carry = jax.tree.map(jnp.array, run.carry)  # the loop gives its buffers away; `run` keeps its own
     check_stopping(experiment, data)
-    return train(task, data, carry, list(run.history), run.folder, callbacks, shown)
+    return train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun)

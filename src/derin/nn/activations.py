@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from derin.errors import SpecError
 from derin.nn.module import Module
-from derin.spec import Scalar, _nearest
+from derin.spec import Scalar, nearest
 
 __all__ = [
     "GELU",
@@ -156,7 +156,7 @@ class Function(Module):
     def check(self) -> None:
         if isinstance(self.function, str):
             if self.function not in _functions():
-                near = _nearest(self.function, _functions())
+                near = nearest(self.function, _functions())
                 raise SpecError(f"no function is called {self.function!r}.{near}")
         elif isinstance(self.function, type) or not callable(self.function):
             raise SpecError(f"Function takes a function or the name of one, got {self.function!r}.")

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from derin.errors import SpecError
-from derin.spec import Scalar, Spec, _nearest
+from derin.spec import Scalar, Spec, nearest
 
 Tree = Any  # a pytree of arrays, shaped like the parameters
 
@@ -266,7 +266,7 @@ class Optax(Optimizer):
                 raise SpecError(f"Optax.fixed must be pairs such as (('nesterov', True),), got {self.fixed!r}.")
         for name in (*self.names, *(n for n, _ in self.fixed)):
             if name not in allowed:
-                raise SpecError(f"optax.{self.name} has no option {name!r}.{_nearest(name, allowed)}")
+                raise SpecError(f"optax.{self.name} has no option {name!r}.{nearest(name, allowed)}")
         params = {"weight": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
 
         def step(spec: Optax) -> Any:
@@ -344,7 +344,7 @@ def _optax_function(name: str) -> Callable:
 
     known = _makers(optax) | {f"contrib.{k}": f for k, f in _makers(optax.contrib).items()}
     if name not in known:
-        raise SpecError(f"optax has no optimiser {name!r}.{_nearest(name, known)}")
+        raise SpecError(f"optax has no optimiser {name!r}.{nearest(name, known)}")
     return known[name]
 
 
