@@ -13,7 +13,7 @@ from derin.engine import epoch as engine
 from derin.engine.epoch import Task
 from derin.engine.programs import program, use_disk_cache
 
-SIZES = (1, 16, 256, 1024, 4096)  # rows of the compiled programs; other numbers are filled up to the next one
+SIZES = (1, 16, 256, 1024, 8192)  # rows of the compiled programs; other numbers are filled up to the next one
 LARGE = 256  # rows a block of images, series and other rows that are not one line of numbers
 
 
