@@ -292,6 +292,12 @@ def test_chunks_need_a_size():
         next(stream.chunks(slow_part(5), np.arange(5), 0))
 
 
-def test_the_budget_is_said():
-    assert stream.default_budget() >= 2**30
+def test_the_default_budget_is_a_quarter_of_the_least_there_is(monkeypatch):
+    assert 2**28 <= stream.default_budget() < 2**50
     assert not stream.Space(2**20).on_disk
+    limit = {"/sys/fs/cgroup/memory.max": str(6 * 2**30)}
+    monkeypatch.setattr(stream.Path, "read_text", lambda path: limit.get(str(path), "max"))
+    monkeypatch.setattr(stream.os, "sysconf", lambda name: 2**20)
+    assert stream.default_budget() == 6 * 2**30 // 4  # a container's
+    limit["/sys/fs/cgroup/memory.max"] = str(2**20)
+    assert stream.default_budget() == stream.budget_for(1000) == 2**28

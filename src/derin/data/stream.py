@@ -28,16 +28,31 @@ import numpy as np
 
 from derin.errors import DataError
 
+_SMALL = 2**28  # bytes that any machine has to spare
 _BLOCK = 2**22  # bytes of the source read at a time
 
 
 def default_budget() -> int:
-    """Bytes of encoded data kept in memory by default: a quarter of the machine's, at least 1 GiB."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        memory = 0
-    return max(2**30, memory // 4)
+    """Bytes of encoded data kept in memory by default: a quarter of what there is, at least 256 MiB.
+
+    What there is: the machine's memory, a container's share of it, a GPU's own."""
+    import jax
+
+    found = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(ValueError, OSError):  # "max", or no such file
+            found.append(int(Path(limit).read_text()))
+    on_device = jax.local_devices()[0].memory_stats() or {}  # None on a CPU
+    if "bytes_limit" in on_device:
+        found.append(on_device["bytes_limit"])
+    return max(_SMALL, min(found, default=2**32) // 4)
+
+
+def budget_for(nbytes: int) -> int:
+    """The default budget; what any machine has to spare is not worth asking the machine."""
+    return default_budget() if nbytes > _SMALL else _SMALL
 
 
 def rows_per_block(x: Any) -> int:
@@ -62,7 +77,7 @@ class Space:
             isinstance(memory_budget, bool) or not isinstance(memory_budget, (int, float)) or memory_budget < 0
         ):
             raise DataError(f"memory_budget is a number of bytes, got {memory_budget!r}.")
-        budget = default_budget() if memory_budget is None else memory_budget
+        budget = budget_for(nbytes) if memory_budget is None else memory_budget
         self.folder: Path | None = None
         self.nbytes = nbytes
         if nbytes <= budget:

@@ -186,8 +186,8 @@ class _Table:
         self.form: Any = None
         self.how = (header, separator, encoding, tuple(missing))
         self.whole: Any = None
-        budget = stream.default_budget() if memory_budget is None else memory_budget
         size = sum(Path(s).stat().st_size for s in self.sources if isinstance(s, (str, Path)) and Path(s).is_file())
+        budget = stream.budget_for(IN_MEMORY * size) if memory_budget is None else memory_budget
         self.passes = math.ceil(IN_MEMORY * size / max(budget, 1))
         if self.passes <= 1:
             self.whole = self._read(None)
