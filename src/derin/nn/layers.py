@@ -16,6 +16,9 @@ import numpy as np
 
 from derin.errors import ModelError, SpecError
 from derin.nn.activations import Function
+from derin.nn.checks import array_input as _array_input
+from derin.nn.checks import at_least as _at_least
+from derin.nn.checks import float_input as _float_input
 from derin.nn.convolution import Pair, Window, conv2d, max_pool2d
 from derin.nn.init import Normal, Ones, Uniform, Zeros
 from derin.nn.module import Init, Module
@@ -351,24 +354,3 @@ class MLP(Module):
 
 def _pair(size: int | tuple[int, int]) -> Pair:
     return size if isinstance(size, tuple) else (size, size)
-
-
-def _at_least(layer: Module, least: int, **values: int | tuple[int, ...]) -> None:
-    for name, value in values.items():
-        if any(v < least for v in (value if isinstance(value, tuple) else (value,))):
-            raise SpecError(f"{type(layer).__name__}.{name} must be at least {least}, got {value}.")
-
-
-def _array_input(layer: Module, x: Any, wanted: str, ndim: int, exactly: bool = False) -> None:
-    kind, shape = type(layer).__name__, jnp.shape(x)
-    if len(shape) < ndim or (exactly and len(shape) != ndim):
-        raise ModelError(f"{kind} needs an input {wanted}, got shape {shape}.")
-
-
-def _float_input(layer: Module, x: Any, wanted: str, ndim: int, exactly: bool = False) -> None:
-    _array_input(layer, x, wanted, ndim, exactly)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ModelError(
-            f"{type(layer).__name__} needs a float input {wanted}, got {x.dtype} of shape {jnp.shape(x)}. "
-            "Convert it: x.astype(jnp.float32)."
-        )

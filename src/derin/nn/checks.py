@@ -1,0 +1,43 @@
+"""What layers ask of their fields and inputs, and the messages if they do not get it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from derin.errors import ModelError, SpecError
+from derin.nn.module import Module
+
+__all__ = ["array_input", "at_least", "float_input", "share"]
+
+
+def at_least(layer: Module, least: int, **values: int | tuple[int, ...]) -> None:
+    """Raise SpecError for a field, or a part of one, that is smaller."""
+    for name, value in values.items():
+        if any(v < least for v in (value if isinstance(value, tuple) else (value,))):
+            raise SpecError(f"{type(layer).__name__}.{name} must be at least {least}, got {value}.")
+
+
+def share(layer: Module, meaning: str, **values: Any) -> None:
+    """Raise SpecError for a number that is not in [0, 1); one that is traced passes."""
+    for name, value in values.items():
+        if isinstance(value, (int, float)) and not 0 <= value < 1:
+            raise SpecError(f"{type(layer).__name__}.{name} must be in [0, 1), got {value}. It is {meaning}.")
+
+
+def array_input(layer: Module, x: Any, wanted: str, ndim: int, exactly: bool = False) -> None:
+    """Raise ModelError for an array of fewer (or, `exactly`, of more) axes."""
+    kind, shape = type(layer).__name__, jnp.shape(x)
+    if len(shape) < ndim or (exactly and len(shape) != ndim):
+        raise ModelError(f"{kind} needs an input {wanted}, got shape {shape}.")
+
+
+def float_input(layer: Module, x: Any, wanted: str, ndim: int, exactly: bool = False) -> None:
+    """Raise ModelError for an array that is not float, or of fewer axes."""
+    array_input(layer, x, wanted, ndim, exactly)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ModelError(
+            f"{type(layer).__name__} needs a float input {wanted}, got {x.dtype} of shape {jnp.shape(x)}. "
+            "Convert it: x.astype(jnp.float32)."
+        )
