@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -142,3 +143,8 @@ def test_every_test_has_a_home() -> None:
     for file in (ROOT / "tests").glob("*.py"):
         holds_tests = re.search(r"^\s*(async )?def test_", file.read_text(encoding="utf-8"), re.MULTILINE)
         assert not holds_tests or file.name.startswith("test_"), file.name
+
+
+def test_the_map_of_the_course_is_up_to_date() -> None:
+    make = runpy.run_path(str(ROOT / "docs" / "make_course.py"))
+    assert make["PAGE"].read_text(encoding="utf-8") == make["page"](), "run python docs/make_course.py"

@@ -43,7 +43,7 @@ def split_rows(
     groups: [n]: rows of one group stay together; shares are met as nearly as whole groups allow.
     times: [n], numbers or dates: training is the earliest, test the latest; rows of one moment stay together.
     indices: (train, valid, test) row numbers that are used as they are.
-    Raises DataError. Concepts S0.32, S3.09.
+    Raises DataError. Concept S3.09.
 
     >>> split_rows(10, valid=0.2, test=0.2, times=range(10))
     Split(train=array([0, 1, 2, 3, 4, 5]), valid=array([6, 7]), test=array([8, 9]))
