@@ -20,11 +20,12 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def python(code: str, where: Path) -> str:
+def python(code: str, where: Path, *arguments: str | Path) -> str:
     """What the code prints, run as a file in this folder; a warning is an error."""
     script = where / "script.py"
     script.write_text(code, encoding="utf-8")
-    done = subprocess.run([sys.executable, "-W", "error", script], cwd=where, capture_output=True, text=True)
+    command = [sys.executable, "-W", "error", script, *arguments]
+    done = subprocess.run(command, cwd=where, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -82,6 +83,24 @@ def test_documents(document: str, tmp_path: Path) -> None:
         python(code, tmp_path)
 
 
+REAL = {  # example: what it is run with here (fewer epochs than its docstring's result), and what it says then
+    "mnist_cnn": ("images/mnist", ["1"], r"^9[789]\.\d\d % of 10,000"),
+    "mnist_mlp": ("images/mnist", ["2"], r"^9[5678]\.\d\d % of 10,000"),
+    "forecast": ("timeseries/daily-min-temperatures/daily-min-temperatures.csv", ["Temp", "1", "365"],
+                 r"ago +rmse 3\.706 .*\nderin +rmse 2\."),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", REAL)
+def test_examples_on_real_data(example: str, shared_data: Path, tmp_path: Path) -> None:
+    source, arguments, says = REAL[example]
+    code = (ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8")
+    assert len(code.splitlines()) < 60
+    said = python(code, tmp_path, shared_data / source, *arguments)
+    assert re.search(says, said), said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "example, says",
@@ -99,4 +118,4 @@ def test_examples(example: str, says: str, tmp_path: Path) -> None:
 
 def test_every_example_is_tested() -> None:
     tested = {values[0] for mark in test_examples.pytestmark if mark.name == "parametrize" for values in mark.args[1]}
-    assert {p.stem for p in (ROOT / "examples").glob("*.py")} == tested
+    assert {p.stem for p in (ROOT / "examples").glob("*.py")} == tested | set(REAL)
