@@ -341,6 +341,10 @@ class Module(Spec):
     def _join(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
 
+    def _place(self, name: str, path: str) -> str:
+        """The path of the layers in an attribute, this layer's own being `path`."""
+        return path if name == self._inline else f"{path}.{name}" if path else name
+
 
 def bind(model: Module, run: Run, path: str = "") -> Any:
     """Copy the tree so that every layer knows its path (below `path`) and this run."""
@@ -354,7 +358,7 @@ def bind(model: Module, run: Run, path: str = "") -> Any:
                     value._set_up()
                 twins[id(value)] = copy = object.__new__(type(value))
                 for name, v in vars(value).items():
-                    vars(copy)[name] = twin(v, path if name == value._inline else below(name))
+                    vars(copy)[name] = twin(v, value._place(name, path))
                 vars(copy).update(_run=run, path=path)
             return twins[id(value)]
         if type(value) in (list, tuple):
