@@ -13,12 +13,21 @@ from hypothesis import strategies as st
 import derin.spec as spec
 from derin.errors import SpecError
 from derin.optim import (
+    ChainedScheduler,
     Constant,
     ConstantLR,
     CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
     CosineLog,
+    CyclicLR,
+    ExponentialLR,
     FlatCosine,
     LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    SequentialLR,
     StepLR,
     Warmup,
 )
@@ -98,10 +107,135 @@ class TestAgainstTorch:
     def test_cosine_over_the_whole_run(self):
         check(CosineAnnealingLR(), lambda o: torch_lr.CosineAnnealingLR(o, 200))
 
+    @settings(max_examples=5, deadline=None)
+    @given(st.lists(st.integers(0, 200), min_size=1, max_size=4), st.floats(0.1, 1.1))
+    def test_multi_step(self, milestones, gamma):
+        """In any order; one that comes twice counts twice."""
+        check(MultiStepLR(tuple(milestones), gamma), lambda o: torch_lr.MultiStepLR(o, milestones, gamma))
+
+    @settings(max_examples=5, deadline=None)
+    @given(st.floats(0.5, 1.02))
+    def test_exponential(self, gamma):
+        want = by_torch(lambda o: torch_lr.ExponentialLR(o, gamma))
+        np.testing.assert_allclose(by_epoch(ExponentialLR(gamma)), want, rtol=3e-5, atol=1e-37)
+        np.testing.assert_allclose(by_step(ExponentialLR(gamma, by="step")), want, rtol=3e-5, atol=1e-37)
+
+    @settings(max_examples=5, deadline=None)
+    @given(st.integers(1, 250), st.floats(0.2, 4))
+    def test_polynomial(self, n, power):
+        check(PolynomialLR(n, power), lambda o: torch_lr.PolynomialLR(o, n, power))
+
+    @settings(max_examples=5, deadline=None)
+    @given(counts, st.integers(1, 4), st.floats(0, 0.9))
+    def test_warm_restarts(self, first, times, floor):
+        ours = CosineAnnealingWarmRestarts(first, times, floor)
+        check(ours, lambda o: torch_lr.CosineAnnealingWarmRestarts(o, first, times, eta_min=floor))
+
+    def test_warm_restarts_begin_where_they_should(self):
+        """The table of beginnings is exact where a logarithm would be one step off."""
+        for first, times in ((1, 2), (3, 3), (7, 2), (10, 10)):
+            begins = np.cumsum([0] + [first * times**k for k in range(9)])
+            schedule = CosineAnnealingWarmRestarts(first, times)
+            at = jax.vmap(lambda t, s=schedule: s.factor(t, t, 1, 1))
+            begins = begins[begins < 2**22]
+            np.testing.assert_array_equal(at(jnp.asarray(begins, jnp.int32)), 1.0)
+            assert (at(jnp.asarray(begins[2:] - 1, jnp.int32)) < 1).all()
+
+    @settings(max_examples=8, deadline=None)
+    @given(counts, counts, st.sampled_from(["triangular", "triangular2", "exp_range"]), st.floats(0, 0.5))
+    def test_cyclic(self, up, down, mode, low):
+        ours = CyclicLR(low, 0.9, up, down, mode=mode, gamma=0.99, by="epoch")
+        check(
+            ours,
+            lambda o: torch_lr.CyclicLR(o, low, 0.9, up, down, mode=mode, gamma=0.99, cycle_momentum=False),
+        )
+        same = CyclicLR(low, 0.9, up, mode=mode, gamma=0.99, by="epoch")
+        check(same, lambda o: torch_lr.CyclicLR(o, low, 0.9, up, mode=mode, gamma=0.99, cycle_momentum=False))
+
+    @settings(max_examples=8, deadline=None)
+    @given(st.floats(0.02, 0.5), st.sampled_from(["cos", "linear"]), st.booleans(), st.floats(1, 50), st.floats(1, 1e5))
+    def test_one_cycle(self, start, strategy, three, div, final):
+        fields = {"pct_start": start, "anneal_strategy": strategy, "three_phase": three}
+        fields |= {"div_factor": div, "final_div_factor": final}
+        want = by_torch(lambda o: torch_lr.OneCycleLR(o, 1.0, 200, cycle_momentum=False, **fields))
+        for ours in (OneCycleLR(**fields), OneCycleLR(200, **fields)):
+            np.testing.assert_allclose(by_epoch(ours.replace(by="epoch")), want, rtol=1e-4, atol=2e-6)
+            np.testing.assert_allclose(by_step(ours), want, rtol=1e-4, atol=2e-6)
+
+    def test_one_cycle_moves_the_rate_and_not_the_momentum(self):
+        """torch's rates are the same whether it cycles the momentum or not."""
+        weight = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.SGD([weight], lr=1.0, momentum=0.9)
+        schedule, rates = torch_lr.OneCycleLR(optimizer, 1.0, 200), []
+        for _ in range(200):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        np.testing.assert_allclose(by_step(OneCycleLR()), rates, rtol=1e-4, atol=2e-6)
+
+    def test_one_cycle_stays_at_its_end(self):
+        """torch raises an error there."""
+        rates = by_step(OneCycleLR(50))
+        np.testing.assert_allclose(rates[49:], 1 / 25 / 1e4, rtol=1e-5)
+
+    @settings(max_examples=5, deadline=None)
+    @given(st.floats(0.5, 1.0), counts, st.floats(0.2, 2), st.floats(0.9, 1.0))
+    def test_chained(self, factor, n, power, gamma):
+        def theirs(o):
+            parts = [torch_lr.ConstantLR(o, factor, n), torch_lr.PolynomialLR(o, 230, power)]
+            return torch_lr.ChainedScheduler([*parts, torch_lr.ExponentialLR(o, gamma)], o)
+
+        parts = [ConstantLR(factor, n), PolynomialLR(230, power), ExponentialLR(gamma)]
+        want = by_torch(theirs)
+        np.testing.assert_allclose(by_epoch(ChainedScheduler(parts)), want, rtol=5e-5, atol=2e-6)
+        parts = [p.replace(by="step") for p in parts]
+        np.testing.assert_allclose(by_step(ChainedScheduler(parts)), want, rtol=5e-5, atol=2e-6)
+
+    def test_the_chain_of_the_course_is_constant(self):
+        """S1.65: gamma 3/2 and 2/3."""
+        rates = by_epoch(ChainedScheduler((ExponentialLR(3 / 2), ExponentialLR(2 / 3))))
+        np.testing.assert_allclose(rates[:100], 1.0, rtol=2e-5)
+
+    @settings(max_examples=8, deadline=None)
+    @given(st.integers(1, 99), st.integers(100, 199), st.floats(0.1, 0.9))
+    def test_sequential(self, first, second, gamma):
+        def theirs(o):
+            parts = [torch_lr.ConstantLR(o, 0.1, 500), torch_lr.ExponentialLR(o, gamma), torch_lr.StepLR(o, 20, gamma)]
+            return torch_lr.SequentialLR(o, parts, milestones=[first, second])
+
+        parts = [ConstantLR(0.1, 500), ExponentialLR(gamma), StepLR(20, gamma)]
+        want = by_torch(theirs)
+        ours = SequentialLR(parts, (first, second))
+        np.testing.assert_allclose(by_epoch(ours), want, rtol=5e-5, atol=1e-36)
+        by_steps = SequentialLR([p.replace(by="step") for p in parts], (first, second), by="step")
+        np.testing.assert_allclose(by_step(by_steps), want, rtol=5e-5, atol=1e-36)
+
+    def test_sequential_with_a_length_of_the_time_that_is_left(self):
+        want = by_torch(
+            lambda o: torch_lr.SequentialLR(
+                o, [torch_lr.PolynomialLR(o, 60), torch_lr.CosineAnnealingLR(o, 140)], milestones=[60]
+            )
+        )
+        ours = SequentialLR((PolynomialLR(None), CosineAnnealingLR()), (60,))
+        np.testing.assert_allclose(by_epoch(ours), want, rtol=1e-5, atol=2e-6)
+
+    def test_the_course(self):
+        """S1.62: 0.01 to 0.1 in 10 epochs, S1.60: halved; S1.61: (1 - t/T)^2."""
+        at = lambda s: [round(0.1 * float(v), 5) for v in by_epoch(s)[:11]]  # noqa: E731
+        assert at(LinearLR(0.1, 1.0, 10))[::5] == [0.01, 0.055, 0.1]
+        assert at(StepLR(5, 0.5))[::5] == [0.1, 0.05, 0.025]
+        assert at(PolynomialLR(10, 2))[::5] == [0.1, 0.025, 0.0]
+
     def test_defaults(self):
         check(ConstantLR(), torch_lr.ConstantLR)
         check(LinearLR(), torch_lr.LinearLR)
         check(StepLR(30), lambda o: torch_lr.StepLR(o, 30))
+        check(MultiStepLR((3, 8)), lambda o: torch_lr.MultiStepLR(o, [3, 8]))
+        check(PolynomialLR(), torch_lr.PolynomialLR)
+        check(CosineAnnealingWarmRestarts(7), lambda o: torch_lr.CosineAnnealingWarmRestarts(o, 7))
+        check(OneCycleLR(by="epoch"), lambda o: torch_lr.OneCycleLR(o, 1.0, 200, cycle_momentum=False))
+        cyclic = torch_lr.CyclicLR
+        check(CyclicLR(0.1, 1.0, by="epoch"), lambda o: cyclic(o, 0.1, 1.0, cycle_momentum=False))
 
     @settings(max_examples=10, deadline=None)
     @given(st.integers(1, 7), st.floats(0.01, 1))
@@ -168,6 +302,19 @@ ALL = (
     CosineLog(),
     Warmup(1.5, then=CosineAnnealingLR(by="step")),
     Warmup(10, by="step"),
+    MultiStepLR((1, 5, 2), 0.5),
+    ExponentialLR(0.9),
+    PolynomialLR(4, 0.8),
+    PolynomialLR(None, by="step"),
+    CosineAnnealingWarmRestarts(2.5),
+    CosineAnnealingWarmRestarts(2, 2, 0.1, by="step"),
+    CyclicLR(0.1, 1.0, 7),
+    CyclicLR(0.1, 1.0, 7, 3, "exp_range", 0.9),
+    OneCycleLR(),
+    OneCycleLR(60, anneal_strategy="linear", three_phase=True),
+    ReduceLROnPlateau(),
+    ChainedScheduler((LinearLR(), ExponentialLR(0.9))),
+    SequentialLR((ConstantLR(0.1), StepLR(2), CosineAnnealingLR()), (1, 2.5)),
 )
 
 
@@ -220,6 +367,27 @@ class TestAsValues:
         (lambda: Warmup(-1), "Warmup.length must be 0 or more"),
         (lambda: Warmup(5, by="batch"), "Warmup.by must be one of 'epoch', 'step', got 'batch'"),
         (lambda: Warmup(5, then=0.1), "Warmup.then must be a Schedule"),
+        (lambda: MultiStepLR((3, -1)), r"MultiStepLR.milestones.1 must be 0 or more, in epochs \(or steps\), got -1"),
+        (lambda: MultiStepLR(30), "MultiStepLR.milestones must be a tuple of a number, got 30"),
+        (lambda: ExponentialLR(), "ExponentialLR needs a value for 'gamma'"),
+        (lambda: PolynomialLR(0), "PolynomialLR.total_iters must be above 0"),
+        (lambda: PolynomialLR(power=0), "PolynomialLR.power must be above 0"),
+        (lambda: CosineAnnealingWarmRestarts(0), "CosineAnnealingWarmRestarts.T_0 must be above 0"),
+        (lambda: CosineAnnealingWarmRestarts(5, 0), "CosineAnnealingWarmRestarts.T_mult must be at least 1, got 0"),
+        (lambda: CosineAnnealingWarmRestarts(5, 1.5), "CosineAnnealingWarmRestarts.T_mult must be a whole number"),
+        (lambda: CyclicLR(step_size_up=0), "CyclicLR.step_size_up must be above 0"),
+        (lambda: CyclicLR(mode="square"), "CyclicLR.mode must be one of 'triangular', 'triangular2', 'exp_range'"),
+        (lambda: CyclicLR(max_lr=0.1), "CyclicLR has no field 'max_lr'.*max_factor"),
+        (lambda: OneCycleLR(pct_start=1.5), r"OneCycleLR.pct_start must be a share of the run in \[0, 1\], got 1.5"),
+        (lambda: OneCycleLR(pct_start=0.7, three_phase=True), r"share of the run in \[0, 0.5\], got 0.7"),
+        (lambda: OneCycleLR(1), "OneCycleLR.total_steps must be above 1"),
+        (lambda: ReduceLROnPlateau(1.0), r"ReduceLROnPlateau.gamma must be in \[0, 1\)"),
+        (lambda: ReduceLROnPlateau(patience=-1), "ReduceLROnPlateau.patience must be 0 or more, in epochs"),
+        (lambda: ReduceLROnPlateau(min_factor=-1), "ReduceLROnPlateau.min_factor must be a factor"),
+        (lambda: ChainedScheduler(()), r"ChainedScheduler needs at least one schedule: ChainedScheduler\(\("),
+        (lambda: ChainedScheduler(StepLR(3)), "ChainedScheduler.schedulers must be a tuple of a Schedule"),
+        (lambda: SequentialLR((StepLR(3),), (5,)), r"must be the 0 times at which .* begin, got 1: \(5.0,\)"),
+        (lambda: SequentialLR((StepLR(3),) * 3, (5, 2)), "SequentialLR.milestones must not fall"),
     ],
 )
 def test_messages(make, words):

@@ -25,6 +25,8 @@ WORDS = {
     "metrics": "empty: accuracy for classes, rmse and r2 for numbers",
     "early_stopping": 'or a table: type = "EarlyStopping", patience = 10',
     "clip": 'or a table: type = "ClipByGlobalNorm", limit = 1.0',
+    "penalty": 'or a table: type = "L2", strength = 1e-4, except_ = "biases and norms"',
+    "average": 'or a table: type = "EMA", decay = 0.999',
     "class_weights": '"balanced", or a number for each class',
     "precision": '"float32" or "bfloat16"',
     "seed": "another number starts from other weights",

@@ -19,8 +19,10 @@ from jax import lax
 from derin.engine.experiment import Experiment
 from derin.engine.metrics import Metric
 from derin.engine.order import batches, shuffled
+from derin.engine.penalties import Penalties
 from derin.nn import Arrays, Loss, Module
 from derin.nn.module import Run, bind, named_key
+from derin.optim.schedules import Watched
 from derin.spec import Scalar, Spec
 
 EVALUATION_ROWS = 1024  # rows a block of an evaluation; the last block is filled up and masked
@@ -77,6 +79,8 @@ class Carry(NamedTuple):
     waited: jax.Array  # int32: epochs since the best
     done: jax.Array  # bool: early stopping has stopped it
     broken_at: jax.Array  # int32: the step whose loss or gradient was not finite; -1: none
+    average: Any = ()  # Averaged weights, where the experiment asks for them
+    schedule: Any = ()  # the schedule's memory, where it has one
 
 
 class Report(NamedTuple):
@@ -91,9 +95,9 @@ class Report(NamedTuple):
 
 def start(task: Task, key: jax.Array, x: Any) -> Carry:
     """Fresh weights for inputs shaped like x, and the optimiser's first state."""
-    params, state = _look_and_draw(task, key, x)
+    params, state = look_and_draw(task, key, x)
     zero = jnp.int32(0)
-    optimizer = task.experiment.optimizer
+    optimizer, average = task.experiment.optimizer, task.experiment.average
     return Carry(
         params,
         state,
@@ -107,6 +111,8 @@ def start(task: Task, key: jax.Array, x: Any) -> Carry:
         waited=zero,
         done=jnp.bool_(False),
         broken_at=jnp.int32(-1),
+        average=average.begin(params, state) if average else (),
+        schedule=task.experiment.schedule.memory(),
     )
 
 
@@ -120,9 +126,10 @@ def epoch(
     n = train.x.shape[0]
     order = epoch_order(task, carry.epoch, n, key)
     weights = row_weights(n, order.shape)
-    carry, losses = steps(task, carry, train, order, weights, key, epochs, order.shape[0])
+    carry, losses = steps(task, carry, train, order, weights, key, epochs, (order.shape[0], n))
+    carry = averaged(task, carry)
     judged = valid if valid is not None else train if task.experiment.metrics else None  # only if asked for
-    found = evaluate(task, carry.params, carry.state, judged) if judged is not None else no_scores(task)
+    found = evaluate(task, *predicting(carry), judged) if judged is not None else no_scores(task)
     if valid is None:
         found = (jnp.float32(jnp.nan), found[1])
     return finish(task, carry, mean_loss(losses, n, order.shape), found, order.shape[0], epochs, valid is not None)
@@ -159,14 +166,19 @@ def steps(
     weights: jax.Array | None,
     key: jax.Array,
     epochs: jax.Array,
-    per_epoch: int,
+    size: tuple[int, int],
 ) -> tuple[Carry, jax.Array]:
-    """Gradient steps over the batches `order` names.   order: [steps, batch] -> losses [steps]"""
+    """Gradient steps over the batches `order` names.   order: [steps, batch] -> losses [steps]
+
+    size: the steps and the rows of the whole epoch.
+    """
     experiment = task.experiment
-    optimizer, schedule = experiment.optimizer, experiment.schedule
+    optimizer = experiment.optimizer
+    average = experiment.average if experiment.average and experiment.average.at_steps() else None
     packs, like = _packs(optimizer, carry.params), carry.params
     opened = (lambda p: unpack(p[""], like)) if packs else (lambda p: p)
     closed = (lambda p: {"": pack(p)}) if packs else (lambda p: p)
+    penalties = Penalties(experiment.penalty, like, opened, closed, size[1])
     drawn = named_key(key, "layers")
 
     def objective(params: Arrays, state: Arrays, batch: jax.Array, weight: Any, step: jax.Array) -> Any:
@@ -182,7 +194,7 @@ def steps(
         return total_loss(task, out, tuple(y[batch] for y in rows.y), weight), state
 
     def one(loop: Any, at: Any) -> Any:
-        params, state, memory, step, broken = loop
+        params, state, memory, mean, step, broken = loop
         batch, weight = at
         gradient_of = jax.value_and_grad(objective, has_aux=True)
         (loss, new_state), gradient = gradient_of(opened(params), state, batch, weight, step)
@@ -191,19 +203,45 @@ def steps(
         ok = active & jnp.isfinite(loss) & all_finite(gradient)
         if experiment.clip is not None:
             gradient = experiment.clip(gradient)
-        rate = optimizer.learning_rate * schedule.factor(carry.epoch, step, per_epoch, epochs)
-        updates, new_memory = optimizer.update(gradient, memory, params, rate)
-        moved = jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates)
+        rate = learning_rate(experiment, carry, step, size[0], epochs)
+        updates, new_memory = optimizer.update(penalties.gradient(gradient, params), memory, params, rate)
+        updates = penalties.decay(updates, params, rate)
+        moved = penalties.constrained(jax.tree.map(lambda p, u: p + u.astype(p.dtype), params, updates))
         ok = ok & all_finite(moved)
-        new = (moved, new_state, new_memory)
-        kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, (params, state, memory))
+        new_mean = average.take(mean, moved, new_state, step + 1) if average else ()
+        new = (moved, new_state, new_memory, new_mean)
+        kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, (params, state, memory, mean))
         broken = jnp.where(active & ~ok, step, broken)
         return (*kept, step + ok.astype(jnp.int32), broken), loss
 
-    loop = (closed(carry.params), carry.state, carry.optimizer, carry.step, carry.broken_at)
-    (params, state, memory, step, broken), losses = lax.scan(one, loop, (order, weights))
+    mean: Any = carry.average._replace(params=closed(carry.average.params)) if average else ()
+    loop = (closed(carry.params), carry.state, carry.optimizer, mean, carry.step, carry.broken_at)
+    (params, state, memory, mean, step, broken), losses = lax.scan(one, loop, (order, weights))
     carry = carry._replace(params=opened(params), state=state, optimizer=memory, step=step, broken_at=broken)
+    if average:
+        carry = carry._replace(average=mean._replace(params=opened(mean.params)))
     return carry, losses
+
+
+def learning_rate(experiment: Experiment, carry: Carry, step: Any, per_epoch: int, epochs: Any) -> jax.Array:
+    """The learning rate of a step: the optimiser's, times what the schedule says now."""
+    schedule = experiment.schedule.given(carry.schedule)
+    return experiment.optimizer.learning_rate * schedule.factor(carry.epoch, step, per_epoch, epochs)
+
+
+def averaged(task: Task, carry: Carry) -> Carry:
+    """After an epoch's steps, before it is judged: an average over epochs takes the weights in."""
+    average = task.experiment.average
+    if average is None or average.at_steps():
+        return carry
+    new = average.take(carry.average, carry.params, carry.state, carry.epoch + 1)
+    active = (carry.broken_at < 0) & ~carry.done
+    return carry._replace(average=jax.tree.map(lambda a, b: jnp.where(active, a, b), new, carry.average))
+
+
+def predicting(carry: Carry) -> tuple[Arrays, Arrays]:
+    """The weights and running statistics that evaluation and prediction use: the average where there is one."""
+    return (carry.average.params, carry.average.state) if carry.average else (carry.params, carry.state)
 
 
 def finish(
@@ -223,36 +261,38 @@ def finish(
     valid_loss, metrics = scores
     stopping = experiment.early_stopping
     active = (carry.broken_at < 0) & ~carry.done
-    score = monitored(task, loss, valid_loss if validated else loss, metrics)
+    seen = watched(task, loss, valid_loss if validated else loss, metrics)
+    value, greater = seen[stopping.monitor if stopping else "valid_loss"]
+    score = -value if greater else value
     min_delta = stopping.min_delta if stopping else 0.0
     first = (carry.best_epoch == 0) | (jnp.isnan(carry.best_score) & ~jnp.isnan(score))
     improved = active & ((score < carry.best_score - min_delta) | first)
     number = carry.epoch + active.astype(jnp.int32)
     waited = jnp.where(improved, 0, carry.waited + active.astype(jnp.int32))
     keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(improved, a, b), new, old)  # noqa: E731
-    rate = experiment.optimizer.learning_rate * experiment.schedule.factor(
-        carry.epoch, carry.step - 1, per_epoch, epochs
-    )
+    rate = learning_rate(experiment, carry, carry.step - 1, per_epoch, epochs)
+    params, state = predicting(carry)
+    remembers = experiment.schedule.after(carry.schedule, seen)
     carry = carry._replace(
         epoch=number,
-        best_params=keep(carry.params, carry.best_params),
-        best_state=keep(carry.state, carry.best_state),
+        best_params=keep(params, carry.best_params),
+        best_state=keep(state, carry.best_state),
         best_score=jnp.where(improved, score, carry.best_score),
         best_epoch=jnp.where(improved, number, carry.best_epoch),
         waited=waited,
         done=carry.done | (waited >= stopping.patience) if stopping else carry.done,
+        schedule=jax.tree.map(lambda a, b: jnp.where(active, a, b), remembers, carry.schedule),
     )
     return carry, Report(loss, jnp.float32(rate), valid_loss, metrics, improved)
 
 
-def monitored(task: Task, loss: jax.Array, valid_loss: jax.Array, metrics: tuple[jax.Array, ...]) -> jax.Array:
-    """The number that early stopping watches, turned so that smaller is better."""
-    stopping = task.experiment.early_stopping
-    name = stopping.monitor if stopping else "valid_loss"
-    for aim_metric, value in zip(metric_names(task), metrics, strict=True):
-        if aim_metric[0] == name:
-            return -value if aim_metric[1].greater_is_better else value
-    return loss if name == "loss" else valid_loss
+def watched(task: Task, loss: jax.Array, valid_loss: jax.Array, metrics: tuple[jax.Array, ...]) -> Watched:
+    """What early stopping and schedules may look at: each value, and whether greater is better."""
+    seen: Watched = {"loss": (loss, False), "valid_loss": (valid_loss, False)}
+    for (name, metric, _), value in zip(metric_names(task), metrics, strict=True):
+        if metric.scalar:
+            seen[name] = (value, metric.greater_is_better)
+    return seen
 
 
 def metric_names(task: Task) -> list[tuple[str, Metric, int]]:
@@ -344,7 +384,7 @@ def output_shape(task: Task, x: Any) -> Any:
     return task.experiment.net.look(x)[1][""]
 
 
-def _look_and_draw(task: Task, key: jax.Array, x: Any) -> tuple[Arrays, Arrays]:
+def look_and_draw(task: Task, key: jax.Array, x: Any) -> tuple[Arrays, Arrays]:
     """The weights of the input layer (named input.*) and of the net."""
     params: Arrays = {}
     state: Arrays = {}
@@ -465,50 +505,3 @@ def all_finite(tree: Any) -> jax.Array:
 
 def _half(a: jax.Array) -> jax.Array:
     return a.astype(jnp.bfloat16) if jnp.issubdtype(a.dtype, jnp.floating) else a
-
-
-# -- when a number is not finite
-
-
-def first_not_finite(
-    task: Task, carry: Carry, x: jax.Array, y: tuple[jax.Array, ...], weight: Any, key: jax.Array
-) -> str:
-    """Words for the first layer whose output, or else gradient, is not finite on this batch.
-
-    Run layer by layer, not compiled, with the weights as they were before the broken step.
-    """
-    drawn = jax.random.fold_in(named_key(key, "layers"), carry.broken_at)
-    if jnp.issubdtype(x.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(x))):
-        return "the input holds a number that is not finite"
-    seen: dict[str, Any] = {}
-    inner: dict[str, Any] = {}
-    params = carry.params
-    out, _ = run_net(task, params, carry.state, x, True, drawn, weight, seen=(inner, seen))
-    for path, value in [*inner.items(), *seen.items()]:
-        if not all(bool(jnp.all(jnp.isfinite(a))) for a in jax.tree.leaves(value)):
-            large = max((float(jnp.max(jnp.abs(a))) for a in params.values() if a.size), default=0.0)
-            return f"the output of layer '{path or 'net'}' is not finite (the largest weight is {large:.3g})"
-    loss = total_loss(task, out, y, weight)
-    if not bool(jnp.isfinite(loss)):
-        return f"the loss is {float(loss)} although every layer's output is finite"
-
-    def objective(params: Arrays) -> jax.Array:
-        return total_loss(task, run_net(task, params, carry.state, x, True, drawn, weight)[0], y, weight)
-
-    gradients = jax.grad(objective)(params)
-    names = [*_declared_order(task, params, x)]
-    for name in reversed(names):  # gradients come from the last layer to the first
-        if not bool(jnp.all(jnp.isfinite(gradients[name]))):
-            return f"the gradient of '{name}' is not finite"
-    return "the loss was not finite in the compiled step, and is finite when run layer by layer"
-
-
-def _declared_order(task: Task, params: Arrays, x: jax.Array) -> list[str]:
-    """The weights' names in the order in which the net calls for them."""
-    names: list[str] = []
-
-    def look() -> None:  # a dict that leaves eval_shape comes back sorted
-        names.extend(_look_and_draw(task, jax.random.key(0), x)[0])
-
-    jax.eval_shape(look)
-    return [name for name in names if name in params]

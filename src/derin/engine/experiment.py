@@ -11,7 +11,16 @@ from typing import Any, Literal
 
 from derin.errors import SpecError
 from derin.nn import Loss, Module
-from derin.optim import Adam, ClipByGlobalNorm, ClipByValue, Constant, Optimizer, Schedule
+from derin.optim import (
+    Adam,
+    Average,
+    ClipByGlobalNorm,
+    ClipByValue,
+    Constant,
+    Optimizer,
+    Penalty,
+    Schedule,
+)
 from derin.optim.optimizers import as_optimizer
 from derin.spec import Scalar, Spec
 
@@ -47,6 +56,8 @@ class Experiment(Spec):
     error for numbers; with several targets, `loss` may be a tuple, one for each. `batch_size` is the number
     of rows a step, 1 (online), or "full" (S0.34). `class_weights` are a weight a class, or "balanced" for
     n / (classes * rows of the class). `precision="bfloat16"` computes in bfloat16 and keeps float32 weights.
+    `penalty` is on the weights its pattern names (L2, DecoupledDecay, MaxNorm, ...), or several of them. With an
+    `average` (EMA, SWA) evaluation, the best weights and prediction are those of the averaged weights.
 
     >>> from derin.nn import Linear
     >>> from derin.optim import SGD
@@ -63,6 +74,8 @@ class Experiment(Spec):
     metrics: tuple[str, ...] = ()
     early_stopping: EarlyStopping | None = None
     clip: ClipByValue | ClipByGlobalNorm | None = None
+    penalty: Penalty | tuple[Penalty, ...] | None = None
+    average: Average | None = None
     class_weights: tuple[Scalar, ...] | Literal["balanced"] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0

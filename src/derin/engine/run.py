@@ -22,8 +22,9 @@ from derin.spec import nearest
 class Run:
     """What training leaves: `evaluate`, `predict`, `predict_proba`, `history`, `params`, `resume`, `export`.
 
-    With early stopping `params` are the weights of the best epoch, without it those of the last; the other
-    ones are in `carry`. `path` is the run's folder, or None for a run in memory.
+    With early stopping `params` are the weights of the best epoch, without it those of the last; averaged ones if
+    the experiment has an `average`. The other ones are in `carry`. `path` is the run's folder, or None for a run
+    in memory.
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class Run:
     @property
     def params(self) -> dict[str, jax.Array]:
         """The weights that predict, by name, in torch's layouts."""
-        return self.carry.best_params if self._uses_best() else self.carry.params
+        return self.carry.best_params if self._uses_best() else engine.predicting(self.carry)[0]
 
     @property
     def state(self) -> dict[str, jax.Array]:
         """Running statistics that go with `params`."""
-        return self.carry.best_state if self._uses_best() else self.carry.state
+        return self.carry.best_state if self._uses_best() else engine.predicting(self.carry)[1]
 
     @property
     def best_epoch(self) -> int:

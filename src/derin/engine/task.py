@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from derin.engine.epoch import Aim, Task, metric_names, output_shape
+from derin.engine.epoch import Aim, Task, look_and_draw, metric_names, output_shape
 from derin.engine.experiment import Experiment
 from derin.engine.metrics import metric
 from derin.errors import DataError, ModelError, SpecError
 from derin.nn import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
+from derin.optim.penalties import penalties_of
 
 DEFAULT_METRICS = {"classes": ("accuracy",), "number": ("rmse", "r2")}
 
@@ -51,6 +52,7 @@ def task_of(experiment: Experiment, schema: Any, x: Any, class_counts: tuple[int
     )
     _check_losses(task, targets)
     _check_monitor(task)
+    _check_penalties(task, x)
     return task
 
 
@@ -150,8 +152,22 @@ def _class_weights(
 def _check_monitor(task: Task) -> None:
     stopping = task.experiment.early_stopping
     known = ["loss", "valid_loss", *(name for name, metric, _ in metric_names(task) if metric.scalar)]
-    if stopping and stopping.monitor not in known:
-        raise SpecError(f"early stopping cannot monitor {stopping.monitor!r}; this run has {', '.join(known)}.")
+    monitors = [("early stopping", stopping.monitor)] if stopping else []
+    monitors += [("the schedule", name) for name in task.experiment.schedule.monitors()]
+    for who, name in monitors:
+        if name not in known:
+            raise SpecError(f"{who} cannot monitor {name!r}; this run has {', '.join(known)}.")
+
+
+def _check_penalties(task: Task, x: Any) -> None:
+    """A pattern that no weight's name fits is refused before anything is compiled."""
+    penalties = penalties_of(task.experiment.penalty)
+    if not penalties:
+        return
+    like = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    params, _ = jax.eval_shape(lambda: look_and_draw(task, jax.random.key(0), like))
+    for penalty in penalties:
+        penalty.chosen({name: a.shape for name, a in params.items()})
 
 
 def class_counts(y: np.ndarray, classes: int) -> tuple[int, ...]:

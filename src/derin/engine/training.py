@@ -22,6 +22,7 @@ import numpy as np
 from derin.engine import epoch as engine
 from derin.engine.epoch import Carry, Report, Rows, Task
 from derin.engine.experiment import Experiment, experiment_of
+from derin.engine.failure import first_not_finite
 from derin.engine.folder import RunFolder
 from derin.engine.programs import program, seconds
 from derin.engine.progress import Progress
@@ -78,7 +79,7 @@ def fit_experiment(
     data = as_dataset(data)
     counts = counts_of(data)
     task = task_of(experiment, data.schema, data.train.x, counts)
-    check_stopping(experiment, data)
+    check_monitors(experiment, data)
     folder = RunFolder.create(Path(out), experiment, data, counts) if out is not None else None
     try:
         carry = first_carry(task, experiment.seed, data.train.x)
@@ -104,16 +105,19 @@ def _check_callbacks(callbacks: Any) -> None:
         raise SpecError(f"callbacks must be a list of functions, callbacks=[f], got {callbacks!r}.")
 
 
-def check_stopping(experiment: Experiment, data: Any) -> None:
-    """Refuse early stopping that would have nothing to watch."""
-    stopping = experiment.early_stopping
-    if stopping is None or stopping.monitor == "loss" or len(data.valid.x):
+def check_monitors(experiment: Experiment, data: Any) -> None:
+    """Refuse early stopping, or a schedule, that would have nothing to watch."""
+    if len(data.valid.x):
         return
-    if stopping.monitor == "valid_loss" or not experiment.metrics:
-        raise SpecError(
-            f"early stopping monitors {stopping.monitor!r}, and there are no validation rows: load the data with "
-            "valid=0.15, or monitor the training loss, EarlyStopping(monitor='loss')."
-        )
+    stopping = experiment.early_stopping
+    monitors = [("early stopping", "EarlyStopping", stopping.monitor)] if stopping else []
+    monitors += [("the schedule", "ReduceLROnPlateau", name) for name in experiment.schedule.monitors()]
+    for who, name, monitor in monitors:
+        if monitor == "valid_loss" or (monitor != "loss" and not experiment.metrics):
+            raise SpecError(
+                f"{who} monitors {monitor!r}, and there are no validation rows: load the data with "
+                f"valid=0.15, or monitor the training loss, {name}(monitor='loss')."
+            )
 
 
 def counts_of(data: Any) -> tuple[int, ...] | None:
@@ -260,11 +264,13 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
             rows = Rows(jax.device_put(x), tuple(map(jax.device_put, y if isinstance(y, tuple) else (y,))))
             weight = None if weights is None else weights[at : at + here]
             args = (task, carry, rows, weight, key, epochs)
-            carry, loss = program(_chunk, *args, static=(count,), donate=(1,))(*args)
+            carry, loss = program(_chunk, *args, static=((count, n),), donate=(1,))(*args)
             at, losses = at + here, [*losses, loss]
             if stop and at < count and int(carry.broken_at) < 0:
                 begun[:] = np.concatenate(losses).tolist()
                 return carry, None
+        if task.experiment.average is not None:
+            carry = program(engine.averaged, task, carry)(task, carry)
         found = _evaluate_in_chunks(task, carry, judged) if judged is not None else engine.no_scores(task)
         if valid is None:
             found = (jnp.float32(jnp.nan), found[1])
@@ -278,10 +284,12 @@ def _order(n: int, task: Task, number: jax.Array, key: jax.Array) -> jax.Array:
     return engine.epoch_order(task, number, n, _key(key))
 
 
-def _chunk(per_epoch: int, task: Task, carry: Carry, rows: Rows, weight: Any, key: Any, epochs: Any) -> Any:
-    size = len(rows.x) if task.experiment.batch_size == "full" else min(task.experiment.batch_size, len(rows.x))
-    order = jnp.arange(len(rows.x), dtype=jnp.int32).reshape(-1, size)
-    return engine.steps(task, carry, rows, order, weight, _key(key), epochs, per_epoch)
+def _chunk(
+    size: tuple[int, int], task: Task, carry: Carry, rows: Rows, weight: Any, key: Any, epochs: Any
+) -> tuple[Carry, jax.Array]:
+    batch = len(rows.x) if task.experiment.batch_size == "full" else min(task.experiment.batch_size, len(rows.x))
+    order = jnp.arange(len(rows.x), dtype=jnp.int32).reshape(-1, batch)
+    return engine.steps(task, carry, rows, order, weight, _key(key), epochs, size)
 
 
 def _finish(
@@ -292,7 +300,7 @@ def _finish(
 
 
 def _evaluate_in_chunks(task: Task, carry: Carry, part: Any) -> Any:
-    outputs = outputs_of(task, carry.params, carry.state, part.x)
+    outputs = outputs_of(task, *engine.predicting(carry), part.x)
     args = (task, outputs, part.y if isinstance(part.y, tuple) else (part.y,))
     return program(engine.scores, *args)(*args)
 
@@ -364,10 +372,8 @@ def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_don
     x = jnp.asarray(data.train.x[batch])
     ys = data.train.y if isinstance(data.train.y, tuple) else (data.train.y,)
     y = tuple(jnp.asarray(t[batch]) for t in ys)
-    where = engine.first_not_finite(task, carry, x, y, weight, _key(key))
-    rate = task.experiment.optimizer.learning_rate * task.experiment.schedule.factor(
-        int(carry.epoch), step, len(order), task.experiment.epochs
-    )
+    where = first_not_finite(task, carry, x, y, weight, _key(key))
+    rate = engine.learning_rate(task.experiment, carry, step, len(order), task.experiment.epochs)
     error = TrainingFailed(
         f"training failed in epoch {epochs_done + 1}, step {step % len(order) + 1} of {len(order)}: {where}. "
         f"The learning rate was {float(rate):g}: try a smaller one, or "
@@ -400,5 +406,5 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
         run.folder.reopen(experiment, run.history)
     shown = Progress(progress, experiment.epochs)
     carry = jax.tree.map(jnp.array, run.carry)  # the loop gives its buffers away; `run` keeps its own
-    check_stopping(experiment, data)
+    check_monitors(experiment, data)
     return train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun)

@@ -1,5 +1,7 @@
 """How weights change: optimisers, learning-rate schedules, gradient clipping."""
 
+from derin.optim.averages import EMA, SWA, Average
+from derin.optim.cycles import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
 from derin.optim.optimizers import (
     SGD,
     Adam,
@@ -13,35 +15,61 @@ from derin.optim.optimizers import (
     as_optimizer,
     from_optax,
 )
+from derin.optim.penalties import BIASES_AND_NORMS, L1, L2, DecoupledDecay, ElasticNet, MaxNorm, Penalty
+from derin.optim.plateau import ReduceLROnPlateau
 from derin.optim.schedules import (
+    ChainedScheduler,
     Constant,
     ConstantLR,
     CosineAnnealingLR,
     CosineLog,
+    ExponentialLR,
     FlatCosine,
     LinearLR,
+    MultiStepLR,
+    PolynomialLR,
     Schedule,
+    SequentialLR,
     StepLR,
     Warmup,
 )
 
 __all__ = [
+    "BIASES_AND_NORMS",
+    "EMA",
+    "L1",
+    "L2",
     "SGD",
+    "SWA",
     "Adam",
     "AdamW",
+    "Average",
+    "ChainedScheduler",
     "Clip",
     "ClipByGlobalNorm",
     "ClipByValue",
     "Constant",
     "ConstantLR",
     "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
     "CosineLog",
+    "CyclicLR",
+    "DecoupledDecay",
+    "ElasticNet",
+    "ExponentialLR",
     "FlatCosine",
     "LinearLR",
+    "MaxNorm",
+    "MultiStepLR",
+    "OneCycleLR",
     "Optax",
     "OptaxTransformation",
     "Optimizer",
+    "Penalty",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
     "Schedule",
+    "SequentialLR",
     "StepLR",
     "Warmup",
     "as_optimizer",
