@@ -1,20 +1,15 @@
 """How weights change: optimisers, learning-rate schedules, gradient clipping."""
 
+from derin.optim.adam import Adam, Adamax, AdamW, NAdam, RAdam
+from derin.optim.adaptive import Adadelta, Adafactor, Adagrad, RMSprop
 from derin.optim.averages import EMA, SWA, Average
+from derin.optim.base import Optimizer
+from derin.optim.clipping import Clip, ClipByGlobalNorm, ClipByValue
 from derin.optim.cycles import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
-from derin.optim.optimizers import (
-    SGD,
-    Adam,
-    AdamW,
-    Clip,
-    ClipByGlobalNorm,
-    ClipByValue,
-    Optax,
-    OptaxTransformation,
-    Optimizer,
-    as_optimizer,
-    from_optax,
-)
+from derin.optim.lbfgs import LBFGS
+from derin.optim.muon import Muon
+from derin.optim.optax_wrappers import Optax, OptaxTransformation, as_optimizer, from_optax
+from derin.optim.optimizers import ASGD, SGD, SGDMomentum
 from derin.optim.penalties import BIASES_AND_NORMS, L1, L2, DecoupledDecay, ElasticNet, MaxNorm, Penalty
 from derin.optim.plateau import ReduceLROnPlateau
 from derin.optim.schedules import (
@@ -33,16 +28,23 @@ from derin.optim.schedules import (
     StepLR,
     Warmup,
 )
+from derin.optim.signs import Lion, Rprop
 
 __all__ = [
+    "ASGD",
     "BIASES_AND_NORMS",
     "EMA",
     "L1",
     "L2",
+    "LBFGS",
     "SGD",
     "SWA",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Average",
     "ChainedScheduler",
     "Clip",
@@ -59,15 +61,22 @@ __all__ = [
     "ExponentialLR",
     "FlatCosine",
     "LinearLR",
+    "Lion",
     "MaxNorm",
     "MultiStepLR",
+    "Muon",
+    "NAdam",
     "OneCycleLR",
     "Optax",
     "OptaxTransformation",
     "Optimizer",
     "Penalty",
     "PolynomialLR",
+    "RAdam",
+    "RMSprop",
     "ReduceLROnPlateau",
+    "Rprop",
+    "SGDMomentum",
     "Schedule",
     "SequentialLR",
     "StepLR",
