@@ -7,6 +7,8 @@ from test_optim_rules import KINDS
 import derin
 from derin import nn
 from derin.engine import checkpoint
+from derin.errors import SpecError
+from derin.optim import LBFGS
 
 
 def data_of(rows: int = 24):
@@ -31,3 +33,10 @@ def test_one_epoch_and_two_are_three(optimizer, tmp_path):
     want = bits(tmp_path / "whole")
     assert bits(tmp_path / "halves") == want and any(name.startswith("optimizer/") for name in want)
     assert whole.history[-1]["loss"] < whole.history[0]["loss"]
+
+
+def test_lbfgs_refuses_batches(tmp_path):
+    words = 'LBFGS compares the gradients of its steps.*give batch_size="full", got batch_size=64. AdamW'
+    with pytest.raises(SpecError, match=words):
+        derin.fit(nn.Linear(1), data_of(), optimizer=LBFGS(), out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

@@ -20,6 +20,7 @@ from derin.engine.experiment import Experiment
 from derin.engine.metrics import Metric
 from derin.engine.order import batches, shuffled
 from derin.engine.penalties import Penalties
+from derin.errors import SpecError
 from derin.nn import Arrays, Loss, Module
 from derin.nn.module import Run, bind, named_key
 from derin.optim.schedules import Watched
@@ -95,9 +96,14 @@ class Report(NamedTuple):
 
 def start(task: Task, key: jax.Array, x: Any) -> Carry:
     """Fresh weights for inputs shaped like x, and the optimiser's first state."""
+    optimizer, average = task.experiment.optimizer, task.experiment.average
+    if optimizer.full_batches and task.experiment.batch_size != "full":
+        raise SpecError(
+            f"{type(optimizer).__name__} compares the gradients of its steps, so all must be of the same rows: give "
+            f'batch_size="full", got batch_size={task.experiment.batch_size}. AdamW, for one, takes batches.'
+        )
     params, state = look_and_draw(task, key, x)
     zero = jnp.int32(0)
-    optimizer, average = task.experiment.optimizer, task.experiment.average
     return Carry(
         params,
         state,

@@ -25,6 +25,9 @@ class Optimizer(Spec):
     # True: each weight's update depends on that weight alone, so all weights may come as one flat vector.
     elementwise: ClassVar[bool] = True
 
+    # True: it compares gradients of different steps, so all must be of the same rows; batches are refused.
+    full_batches: ClassVar[bool] = False
+
     def init(self, params: Tree) -> Any:
         """The state before the first step: a pytree of arrays whose structure never changes."""
         raise NotImplementedError(f"{type(self).__name__} has no init(self, params).")

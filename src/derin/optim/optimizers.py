@@ -150,8 +150,8 @@ class ASGD(Optimizer):
 
     The mean changes no step. The course's form, a constant rate and the mean of all weights after step T,
     is `ASGD(lambd=0.0, t0=T - 1)`; it uses the mean at the end, and a run does that with
-    `optimizer=SGD(...), average=SWA(start=T, by="step")`. Equals torch.optim.ASGD, whose rate lags one step behind a schedule.
-    Raises SpecError for values that cannot work.
+    `optimizer=SGD(...), average=SWA(start=T, by="step")`. Equals torch.optim.ASGD, whose rate lags one step
+    behind a schedule. Raises SpecError for values that cannot work.
 
     >>> import jax.numpy as jnp
     >>> asgd, w = ASGD(learning_rate=1.0, lambd=0.0, t0=-1.0), jnp.float32(3.0)
