@@ -69,7 +69,16 @@ def test_equal_to_torch(ours, theirs):
 
 
 def test_the_numbers_of_the_course():
-    """S1.42 (N = 3, alpha = 1/2), and its other convention: decay 0.9 is alpha 0.1."""
+    """S1.42: N = 3 is alpha = 1/2, and in its other convention decay 0.9 is alpha 0.1. S1.47's running mean."""
+    for average, series, want in (
+        (EMA.from_window(3), [10, 12, 13, 15, 14], [10, 11, 12, 13.5, 13.75]),
+        (SWA(by="step"), [2, 1.5, 1.2, 1.3, 1.1], [2, 1.75, 4.7 / 3, 1.5, 1.42]),
+    ):
+        mean, found = average.begin(jnp.zeros(()), ()), []
+        for step, value in enumerate(series, 1):
+            mean = average.take(mean, jnp.float32(value), (), step)
+            found.append(float(mean.params))
+        np.testing.assert_allclose(found, want, rtol=1e-6)
     assert EMA.from_window(3) == EMA.from_alpha(0.5) == EMA(0.5)
     assert EMA.from_alpha(0.1).decay == pytest.approx(0.9) and EMA.from_window(19).decay == pytest.approx(0.9)
 

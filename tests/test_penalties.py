@@ -100,6 +100,7 @@ def test_l2_beside_adam_and_a_clip():
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_decoupled_decay_is_adamw(packed):
+    """S1.52, on some weights only; with the weights in one vector and by name."""
     optimizer = optim.Adam(0.01) if packed else optim.from_optax("adam", learning_rate=0.01)
     if not packed:
         assert not optimizer.elementwise

@@ -52,7 +52,7 @@ def fit(schedule, out=None, epochs=9, **fields):
 @pytest.mark.parametrize("mode", ["rel", "abs"])
 @pytest.mark.parametrize("greater", [False, True])
 def test_200_epochs_equal_torch(mode, greater):
-    """Random walks, values below 0 and nan among them: every rate to 1e-5. One program for all settings."""
+    """S1.64: random walks, values below 0 and nan among them: every rate to 1e-5. One program for all settings."""
 
     @jax.jit
     def factors(schedule, series):

@@ -1,6 +1,8 @@
 """Schedules: every factor of 200 epochs or steps against torch.optim.lr_scheduler."""
 
 import math
+import runpy
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import derin.spec as spec
+from derin import optim
 from derin.errors import SpecError
 from derin.optim import (
     ChainedScheduler,
@@ -101,7 +104,7 @@ class TestAgainstTorch:
     @settings(max_examples=15, deadline=None)
     @given(st.integers(2, 250), st.floats(0, 0.9))
     def test_cosine(self, n, floor):
-        """Up again past T_max, as torch's."""
+        """S1.63; up again past T_max, as torch's."""
         check(CosineAnnealingLR(n, floor), lambda o: torch_lr.CosineAnnealingLR(o, n, eta_min=floor))
 
     def test_cosine_over_the_whole_run(self):
@@ -144,6 +147,7 @@ class TestAgainstTorch:
     @settings(max_examples=8, deadline=None)
     @given(counts, counts, st.sampled_from(["triangular", "triangular2", "exp_range"]), st.floats(0, 0.5))
     def test_cyclic(self, up, down, mode, low):
+        """S1.64."""
         ours = CyclicLR(low, 0.9, up, down, mode=mode, gamma=0.99, by="epoch")
         check(
             ours,
@@ -393,3 +397,15 @@ class TestAsValues:
 def test_messages(make, words):
     with pytest.raises(SpecError, match=words):
         make()
+
+
+def test_the_picture_shows_every_schedule():
+    """docs/schedules.svg is drawn from this table; docs/schedules.md shows it and names each."""
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    curves = runpy.run_path(str(docs / "make_schedules.py"))["CURVES"]
+    public = [getattr(optim, name) for name in optim.__all__]
+    every = {c.__name__ for c in public if isinstance(c, type) and issubclass(c, Schedule)} - {"Schedule"}
+    assert {type(schedule).__name__ for schedule, _ in curves.values()} == every
+    page = (docs / "schedules.md").read_text("utf-8")
+    assert (docs / "schedules.svg").is_file() and "schedules.svg" in page
+    assert all(f"`{name}`" in page for name in every)
