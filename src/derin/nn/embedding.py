@@ -114,7 +114,7 @@ class Given(Initializer):
     Array([1., 2.], dtype=float32)
     """
 
-    values: jax.Array
+    values: jax.Array | np.ndarray
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         if jnp.shape(self.values) != tuple(shape):

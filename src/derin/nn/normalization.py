@@ -172,7 +172,8 @@ class InstanceNorm(Module):
             mean = x.mean(over, keepdims=True)
             var = jnp.square(x - mean).mean(over, keepdims=True)
             if self.track_running_stats:
-                _track(self, *(_mean_of_rows(a.reshape(-1, c), self.mask) for a in (mean, var)), n, c)
+                batch_mean, batch_var = (_mean_of_rows(a.reshape(-1, c), self.mask) for a in (mean, var))
+                _track(self, batch_mean, batch_var, n, c)
         else:
             mean, var = self.state("running_mean", Zeros(), (c,)), self.state("running_var", Ones(), (c,))
         return _scaled(self, (x - mean) * jax.lax.rsqrt(var + self.eps), c).astype(dtype)
