@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 
-def maps(a):
-    """Channels last to channels first, for maps [batch, h, w, c]; other arrays as they are."""
-    return np.ascontiguousarray(np.moveaxis(a, -1, 1)) if a.ndim == 4 else a
+def maps(a, axes=4):
+    """Channels last to channels first, for maps [batch, h, w, c] (of so many axes); other arrays as they are."""
+    return np.ascontiguousarray(np.moveaxis(a, -1, 1)) if a.ndim == axes else a
 
 
-def back(a):
-    return np.moveaxis(a, 1, -1) if a.ndim == 4 else a
+def back(a, axes=4):
+    return np.moveaxis(a, 1, -1) if a.ndim == axes else a
 
 
 def numpy(tensor):
@@ -26,29 +26,37 @@ def weights(module):
     return params, state
 
 
-def compare(layer, module, x, train=False, tolerance=2e-5, seed=0):
-    """Assert that the layer and torch's module agree on x, and return derin's output and state."""
-    made = layer.init(jax.random.key(seed), x)
+def compare(layer, module, x, train=False, tolerance=2e-5, seed=0, axes=4):
+    """Assert that the layer and torch's module agree on x, and return derin's output and state.
+
+    Arrays of `axes` axes are maps, whose channels torch wants first.
+    """
+    made = jax.eval_shape(layer.init, jax.random.key(seed), x)
     params, state = weights(module)
     for ours, theirs in zip(made, (params, state), strict=True):
         assert {n: a.shape for n, a in ours.items()} == {n: a.shape for n, a in theirs.items()}
 
     module.train(train).zero_grad()
     whole = not np.issubdtype(x.dtype, np.floating)
-    theirs = torch.tensor(maps(x), requires_grad=not whole)
+    theirs = torch.tensor(maps(x, axes), requires_grad=not whole)
     y_theirs = module(theirs)
-    y, pull, after = jax.vjp(
-        lambda params, x: layer.apply(params, state, x, train=train, key=jax.random.key(1)),
-        params,
-        jnp.asarray(x),
-        has_aux=True,
-    )
-    close(y, back(numpy(y_theirs)), tolerance, "output")
-    g = np.random.default_rng(seed).standard_normal(y.shape).astype(y.dtype)
-    y_theirs.backward(torch.tensor(maps(g)))
-    by_params, by_x = pull(jnp.asarray(g))
+    wanted = back(numpy(y_theirs), axes)
+    g = np.random.default_rng(seed).standard_normal(wanted.shape).astype(wanted.dtype)
+    y_theirs.backward(torch.tensor(maps(g, axes)))
+
+    @jax.jit  # one program, not one for each operation: these tests mostly compile
+    def run(params, x, g):
+        def apply(params, x):
+            return layer.apply(params, state, x, train=train, key=jax.random.key(1))
+
+        y, pull, after = jax.vjp(apply, params, x, has_aux=True)
+        by_params, by_x = pull(g)
+        return y, after, by_params, None if whole else by_x
+
+    y, after, by_params, by_x = run(params, jnp.asarray(x), g)
+    close(y, wanted, tolerance, "output")
     if not whole:
-        close(by_x, back(numpy(theirs.grad)), tolerance, "gradient of the input")
+        close(by_x, back(numpy(theirs.grad), axes), tolerance, "gradient of the input")
     for name, p in module.named_parameters():
         close(by_params[name], numpy(p.grad), tolerance, f"gradient of {name}")
     for name, value in weights(module)[1].items():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from derin.errors import ModelError, SpecError
 from derin.nn.module import Module
 
-__all__ = ["array_input", "at_least", "float_input", "share"]
+__all__ = ["array_input", "at_least", "float_input", "one_for_each_axis", "share"]
 
 
 def at_least(layer: Module, least: int, **values: int | tuple[int, ...]) -> None:
@@ -17,6 +17,17 @@ def at_least(layer: Module, least: int, **values: int | tuple[int, ...]) -> None
     for name, value in values.items():
         if any(v < least for v in (value if isinstance(value, tuple) else (value,))):
             raise SpecError(f"{type(layer).__name__}.{name} must be at least {least}, got {value}.")
+
+
+def one_for_each_axis(layer: Module, axes: tuple[str, ...], *names: str) -> None:
+    """Raise SpecError for a tuple that has not one number for each axis."""
+    for name in names:
+        value = getattr(layer, name)
+        if isinstance(value, tuple) and len(value) != len(axes):
+            raise SpecError(
+                f"{type(layer).__name__}.{name} must be one number or a tuple of {len(axes)} ({', '.join(axes)}), "
+                f"got {value}."
+            )
 
 
 def share(layer: Module, meaning: str, **values: Any) -> None:

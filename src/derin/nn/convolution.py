@@ -1,4 +1,4 @@
-"""Convolution and pooling, channels last, in the form that XLA runs fast.
+"""Convolution, channels last, in the form that XLA runs fast.
 
 On a CPU, XLA's gradient of a convolution inside a loop is a hundred times slower than need be (jax issue
 12868), and an epoch is a loop. So there convolutions are matrix products, and so are their gradients:
@@ -6,70 +6,60 @@ On a CPU, XLA's gradient of a convolution inside a loop is a hundred times slowe
 * 3 x 3 with stride 1, the common one: Winograd's algorithm, a few images at a time, so that all stays in the cache;
 * others: one product over patches. Patches are as many times larger than the map as the kernel has cells: when they
   outgrow the cache, XLA's convolution goes forward and gives the gradient of the map (a convolution too), and the
-  gradient of the kernel is a sum of products over a few images each.
+  gradient of the kernel is a sum of products over a few images each;
+* transposed: one product, whose results are added up where they overlap.
 
-Elsewhere XLA's convolution and its own gradients are used. bench/cnn.py has the numbers.
+Elsewhere XLA's convolution and its own gradients are used. bench/cnn.py and bench/conv.py have the numbers.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Pair", "Window", "as_written", "conv2d", "max_pool2d"]
+from derin.nn.window import Sizes, Window, cells
 
-Pair = tuple[int, int]
+__all__ = ["as_written", "conv", "conv_transpose"]
 
 _CACHE = 6 * 2**20  # numbers in the patches up to which a matrix product beats XLA's convolution
 _BLOCK = 2**20  # numbers in one block of Winograd's tiles: 4 MiB
 _CHANNELS = 8  # fewer of them make no matrices worth Winograd's additions
 
 
-class Window(NamedTuple):
-    """How a window slides over a map: (height, width) each, padding ((top, bottom), (left, right)).
-
-    >>> Window((3, 3), (2, 2), ((1, 1), (1, 1))).out(28, 28)
-    (14, 14)
-    """
-
-    size: Pair
-    stride: Pair
-    padding: tuple[Pair, Pair] = ((0, 0), (0, 0))
-    dilation: Pair = (1, 1)
-
-    def out(self, h: int, w: int) -> Pair:
-        """Height and width of what comes out."""
-        (top, bottom), (left, right) = self.padding
-        rh, rw = self.reach
-        return (h + top + bottom - rh - 1) // self.stride[0] + 1, (w + left + right - rw - 1) // self.stride[1] + 1
-
-    @property
-    def reach(self) -> Pair:
-        """How far the last cell of the window is from the first."""
-        return self.dilation[0] * (self.size[0] - 1), self.dilation[1] * (self.size[1] - 1)
-
-
-def conv2d(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Array:
-    """Cross-correlation.   x: [batch, h, w, in], w: [out, in / groups, kh, kw] -> [batch, h', w', out]"""
-    w = w.transpose(2, 3, 1, 0)  # given OIHW kernels, XLA's convolution is a third slower on a CPU
-    if jax.default_backend() != "cpu" or _as_written.get():
+def conv(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Array:
+    """Cross-correlation.   x: [batch, *sizes, in], w: [out, in / groups, *kernel] -> [batch, *sizes', out]"""
+    w = jnp.moveaxis(w, (0, 1), (-1, -2))  # given OIHW kernels, XLA's convolution is a third slower on a CPU
+    if _elsewhere():
         return _xla(x, w, window, groups)
     if groups > 1:
         return _grouped(x, w, window, groups)
-    b, h, wd, c = x.shape
-    if window[:2] + window[3:] == ((3, 3), (1, 1), (1, 1)) and min(c, w.shape[-1]) >= _CHANNELS:
+    (b, *sizes, c), out = x.shape, w.shape[-1]
+    if window.size == (3, 3) and window.plain and min(c, out) >= _CHANNELS:
         return _winograd(x, w, window)
-    if b * math.prod(window.out(h, wd)) * math.prod(window.size) * c > _CACHE:
+    if b * math.prod(window.out(tuple(sizes))) * window.cells * c > _CACHE:
         return _large(x, w, window)
-    return _product(_patches(_padded(x, window), window), w)
+    return _product(_patches(x, window), w)
+
+
+def conv_transpose(x: jax.Array, w: jax.Array, window: Window, sizes: Sizes, groups: int = 1) -> jax.Array:
+    """What conv's gradient does to a map: from what a window saw back to a map of these sizes.
+
+    x: [batch, *sizes', in], w: [in, out / groups, *kernel] -> [batch, *sizes, out]
+    """
+    w = jnp.moveaxis(w, (0, 1), (-1, -2))
+    if _elsewhere():
+        return _xla_transposed(x, w, window, sizes, groups)
+    return _overlap_add(_spread_out(x, w, groups), window, sizes)
 
 
 _as_written = ContextVar("_as_written", default=False)
@@ -85,19 +75,35 @@ def as_written() -> Iterator[None]:
         _as_written.reset(token)
 
 
-def _xla(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Array:
+def _elsewhere() -> bool:
+    return jax.default_backend() != "cpu" or _as_written.get()
+
+
+def _xla(x: jax.Array, w: jax.Array, window: Window, groups: int = 1, **more: Any) -> jax.Array:
+    axes = "DHW"[-len(window.size) :]
     return jax.lax.conv_general_dilated(
         x,
         w,
         window.stride,
         window.padding,
         rhs_dilation=window.dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
         feature_group_count=groups,
+        **more,
     )
 
 
-# -- on a CPU. w: [kh, kw, in / groups, out]
+def _xla_transposed(x: jax.Array, w: jax.Array, window: Window, sizes: Sizes, groups: int) -> jax.Array:
+    *kernel, each, c = w.shape  # out / groups, in
+    w = jnp.flip(w, range(len(kernel))).reshape(*kernel, each, groups, c // groups)
+    w = jnp.moveaxis(w, -1, -3).swapaxes(-1, -2).reshape(*kernel, c // groups, groups * each)
+    every = zip(sizes, x.shape[1:-1], window.stride, window.padding, window.reach, strict=True)
+    ends = [(r - a, size - (n - 1) * s - 1 + a) for size, n, s, (a, _), r in every]
+    back = Window(window.size, (1,) * len(sizes), tuple(ends), window.dilation)
+    return _xla(x, w, back, groups, lhs_dilation=window.stride)
+
+
+# -- on a CPU. w: [*kernel, in / groups, out]
 
 
 def _product(patches: jax.Array, w: jax.Array) -> jax.Array:
@@ -105,15 +111,55 @@ def _product(patches: jax.Array, w: jax.Array) -> jax.Array:
     return y.reshape(*patches.shape[:-1], w.shape[-1])
 
 
+def _patches(x: jax.Array, window: Window) -> jax.Array:
+    """[batch, *sizes', cells * c]"""
+    return jnp.concatenate(cells(x, window), -1)
+
+
 def _grouped(x: jax.Array, w: jax.Array, window: Window, groups: int) -> jax.Array:
-    kh, kw, c, out = w.shape
-    w = w.reshape(kh * kw, c, groups, out // groups)
-    cells = [a.reshape(*a.shape[:3], groups, c) for a in _cells(_padded(x, window), window)]
+    c, out = w.shape[-2:]
+    w = w.reshape(window.cells, c, groups, out // groups)
+    seen = [a.reshape(*a.shape[:-1], groups, c) for a in cells(x, window)]
     if c == 1:  # nothing to multiply as matrices
-        y = sum((cell * w[k, 0] for k, cell in enumerate(cells)), jnp.zeros((), x.dtype))
+        y = sum((cell * w[k, 0] for k, cell in enumerate(seen)), jnp.zeros((), x.dtype))
     else:
-        y = jnp.einsum("bhwgi,igo->bhwgo", jnp.concatenate(cells, -1), w.reshape(kh * kw * c, groups, out // groups))
-    return y.reshape(*y.shape[:3], out)
+        w = w.reshape(-1, groups, out // groups)
+        y = jnp.einsum("...gi,igo->...go", jnp.concatenate(seen, -1), w)
+    return y.reshape(*y.shape[:-2], out)
+
+
+def _spread_out(x: jax.Array, w: jax.Array, groups: int = 1) -> list[jax.Array]:
+    """What each value of a convolution's output sends back to each cell of its window: cells times [..., in]"""
+    c, out = w.shape[-2:]
+    if groups == 1:
+        y = (x @ w.reshape(-1, out).T).reshape(*x.shape[:-1], -1, c)
+    else:
+        x, w = x.reshape(*x.shape[:-1], groups, -1), w.reshape(-1, c, groups, out // groups)
+        y = jnp.einsum("...go,kigo->...kgi", x, w)
+        y = y.reshape(*y.shape[:-2], -1)
+    return [y[..., k, :] for k in range(y.shape[-2])]
+
+
+def _overlap_add(sent: list[jax.Array], window: Window, sizes: Sizes) -> jax.Array:
+    """Add up what came for each place of a map of these sizes.   cells times [batch, *sizes', c] -> [batch, *sizes, c]
+
+    With stride s, the places q s + r of one rest r get their values from the same cells of the window: so there is a
+    sum of shifted maps for each rest, and the sums are woven together.
+    """
+    n, (b, *came, c) = len(sizes), sent[0].shape
+    long = [-(-size // s) for size, s in zip(sizes, window.stride, strict=True)]
+    sums: dict[Sizes, Any] = {rest: 0 for rest in itertools.product(*map(range, window.stride))}
+    for place, cell in zip(window.places, sent, strict=True):
+        every = zip(place, window.dilation, window.padding, window.stride, strict=True)
+        at = [divmod(i * d - pad, s) for i, d, (pad, _), s in every]
+        ends = [(q, to - q - m, 0) for (q, _), to, m in zip(at, long, came, strict=True)]
+        rest = tuple(r for _, r in at)
+        sums[rest] = sums[rest] + jax.lax.pad(cell, jnp.zeros((), cell.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
+    woven = jnp.stack([jnp.broadcast_to(a, (b, *long, c)).astype(sent[0].dtype) for a in sums.values()], 1)
+    woven = woven.reshape(b, *window.stride, *long, c)
+    order = [0, *(i for axis in range(n) for i in (1 + n + axis, 1 + axis)), 2 * n + 1]
+    full = woven.transpose(order).reshape(b, *(m * s for m, s in zip(long, window.stride, strict=True)), c)
+    return full[:, *(slice(size) for size in sizes)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -147,7 +193,7 @@ _winograd.defvjp(_winograd_forward, _winograd_backward)
 def _blocks(x: jax.Array, window: Window) -> jax.Array:
     """[blocks, images, h, w, c]: as few images in a block as keep its tiles in the cache."""
     b, h, wd, c = x.shape
-    tiles = b * math.prod(-(-n // 2) for n in window.out(h, wd))
+    tiles = b * math.prod(-(-n // 2) for n in window.out((h, wd)))
     parts = math.gcd(b, 2 ** math.ceil(math.log2(max(1, 16 * tiles * c / _BLOCK))))
     return x.reshape(parts, b // parts, h, wd, c)
 
@@ -155,7 +201,7 @@ def _blocks(x: jax.Array, window: Window) -> jax.Array:
 def _winograd_block(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """One block: spread every 4 x 4 tile of the map, multiply, gather the 2 x 2 outputs of the tile."""
     (b, h, wd, _), out, dtype = x.shape, w.shape[-1], x.dtype
-    oh, ow = window.out(h, wd)
+    oh, ow = window.out((h, wd))
     th, tw = -(-oh // 2), -(-ow // 2)
     (top, _), (left, _) = window.padding
     ends = (0, 0), (top, 2 * th + 2 - top - h), (left, 2 * tw + 2 - left - wd), (0, 0)
@@ -193,21 +239,21 @@ def _large_forward(x: jax.Array, w: jax.Array, window: Window) -> Any:
 def _large_backward(window: Window, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, w = kept
     b = len(x)
-    parts = math.gcd(b, 2 ** math.ceil(math.log2(2 * g.size // g.shape[-1] * math.prod(w.shape[:3]) / _CACHE)))
+    parts = math.gcd(b, 2 ** math.ceil(math.log2(2 * g.size // g.shape[-1] * w[..., 0].size / _CACHE)))
 
     def some(dw: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
         x, g = part
-        patches = _patches(_padded(x, window), window)
+        patches = _patches(x, window)
         dw = dw + g.reshape(-1, g.shape[-1]).T @ patches.reshape(-1, patches.shape[-1])
-        return dw, _from_patches(g, w, x.shape, window) if strided else None
+        return dw, None if plain else _overlap_add(_spread_out(g, w), window, x.shape[1:-1])
 
-    strided = window.stride != (1, 1)
+    plain = {*window.stride} == {1}
     split = lambda a: a.reshape(parts, b // parts, *a.shape[1:])  # noqa: E731
     dw, dx = jax.lax.scan(some, jnp.zeros((w.shape[-1], w[..., 0].size), g.dtype), (split(x), split(g)))
     if dx is None:
-        (rh, rw), ((top, bottom), (left, right)) = window.reach, window.padding
-        back = window._replace(padding=((rh - top, rh - bottom), (rw - left, rw - right)))
-        dx = _large(g, w[::-1, ::-1].swapaxes(2, 3), back)  # and so it has derivatives itself
+        ends = tuple((r - a, r - b) for r, (a, b) in zip(window.reach, window.padding, strict=True))
+        axes = range(w.ndim - 2)
+        dx = _large(g, jnp.flip(w, axes).swapaxes(-1, -2), replace(window, padding=ends))  # with derivatives itself
     return dx.reshape(x.shape), dw.T.reshape(w.shape)
 
 
@@ -217,63 +263,3 @@ _large.defvjp(_large_forward, _large_backward)
 def _one_by_one(window: Window) -> Any:
     """XLA's convolution; for stacked models one after another, for together they would be a grouped one."""
     return jax.custom_batching.sequential_vmap(lambda x, w: _xla(x, w, window))
-
-
-def _from_patches(g: jax.Array, w: jax.Array, shape: tuple[int, ...], window: Window) -> jax.Array:
-    """The gradient of the map: what each patch would send back, added up where patches overlap."""
-    _, back = jax.vjp(lambda x: _patches(_padded(x, window), window), jnp.zeros(shape, g.dtype))
-    return back(_product(g, w.reshape(-1, w.shape[-1]).T))[0]
-
-
-def _padded(x: jax.Array, window: Window, value: Any = 0) -> jax.Array:
-    return jnp.pad(x, ((0, 0), *window.padding, (0, 0)), constant_values=value)
-
-
-def _cells(x: jax.Array, window: Window) -> list[jax.Array]:
-    """What each cell of the window sees as it slides over a padded map: kh * kw times [batch, h', w', c]."""
-    (kh, kw), (sh, sw), (dh, dw) = window.size, window.stride, window.dilation
-    oh, ow = window._replace(padding=((0, 0), (0, 0))).out(*x.shape[1:3])
-    rows, columns = (oh - 1) * sh + 1, (ow - 1) * sw + 1
-    at = [(i * dh, j * dw) for i in range(kh) for j in range(kw)]
-    return [x[:, i : i + rows : sh, j : j + columns : sw] for i, j in at]
-
-
-def _patches(x: jax.Array, window: Window) -> jax.Array:
-    """[batch, h', w', kh * kw * c] of a padded map."""
-    return jnp.concatenate(_cells(x, window), -1)
-
-
-# -- pooling
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def max_pool2d(x: jax.Array, window: Window) -> jax.Array:
-    """The largest value of each window.   x: [batch, h, w, c] -> [batch, h', w', c]
-
-    The first of equals takes the gradient. XLA's own gradient of it is four to eight times slower on a CPU.
-    """
-    return _first_max(x, window)[0]
-
-
-@max_pool2d.defjvp
-def _max_pool2d_jvp(window: Window, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    (x,), (t,) = primals, tangents
-    best, place = _first_max(x, window)
-    if window.size != window.stride or any(map(any, window.padding)):
-        cells = _cells(_padded(t, window), window)
-        return best, sum((jnp.where(place == k, cell, 0) for k, cell in enumerate(cells)), jnp.zeros((), t.dtype))
-    (kh, kw), (b, oh, ow, c) = window.size, best.shape
-    t = t[:, : oh * kh, : ow * kw].reshape(b, oh, kh, ow, kw, c)
-    mine = place[:, :, None, :, None] == jnp.arange(kh * kw, dtype=place.dtype).reshape(kh, 1, kw, 1)
-    return best, jnp.where(mine, t, 0).sum((2, 4))
-
-
-def _first_max(x: jax.Array, window: Window) -> tuple[jax.Array, jax.Array]:
-    """The largest value of each window, and which cell of the window it came from; nan wins, as in torch."""
-    low = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    cells = _cells(_padded(x, window, low), window)
-    best, place = cells[0], jnp.zeros(cells[0].shape, jnp.uint8 if len(cells) <= 256 else jnp.int32)
-    for k, cell in enumerate(cells[1:], 1):
-        wins = (cell > best) | (cell != cell)
-        best, place = jnp.where(wins, cell, best), jnp.where(wins, jnp.asarray(k, place.dtype), place)
-    return best, place
