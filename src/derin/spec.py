@@ -78,15 +78,16 @@ class Spec:
                 raise SpecError(f"{cls.__name__} has no field {name!r}.{nearest(name, names)}")
         if cls._variadic:
             return object.__new__(cls)
-        if len(args) > len(names):
-            raise SpecError(f"{cls.__name__} takes {len(names)} values {tuple(names)}, {len(args)} came.")
-        twice = [name for name in names[: len(args)] if name in kwargs]
+        placed = [f.name for f in dataclasses.fields(cls) if not f.kw_only]  # type: ignore[arg-type]
+        if len(args) > len(placed):
+            raise SpecError(f"{cls.__name__} takes {len(placed)} values {tuple(placed)}, {len(args)} came.")
+        twice = [name for name in placed[: len(args)] if name in kwargs]
         if twice:
             raise SpecError(f"{cls.__name__}.{twice[0]} came twice: by its place and by its name.")
         missing = [
             f.name
-            for i, f in enumerate(dataclasses.fields(cls))  # type: ignore[arg-type]
-            if i >= len(args) and f.name not in kwargs and _required(f)
+            for f in dataclasses.fields(cls)  # type: ignore[arg-type]
+            if f.name not in placed[: len(args)] and f.name not in kwargs and _required(f)
         ]
         if missing:
             raise SpecError(f"{cls.__name__} needs a value for {', '.join(map(repr, missing))}.")
@@ -135,9 +136,9 @@ class Spec:
         shown, by_name = [], False
         if self._variadic:
             return f"{type(self).__name__}({', '.join(map(repr, self.__dict__[self._variadic]))})"
-        for f in dataclasses.fields(self):  # type: ignore[arg-type]
+        for f in sorted(dataclasses.fields(self), key=lambda f: bool(f.kw_only)):  # type: ignore[arg-type]
             value = self.__dict__[f.name]
-            if _required(f) and not by_name:
+            if _required(f) and not by_name and not f.kw_only:
                 shown.append(repr(value))
             elif _required(f) or not _equal(value, _default(f)):
                 shown.append(f"{f.name}={value!r}")

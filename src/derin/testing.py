@@ -291,31 +291,34 @@ CHECKS: dict[str, Callable[[Module, tuple, jax.Array], None]] = {
 # -- losses, optimisers, any spec
 
 
-def check_loss(loss: Loss, output: jax.Array, target: jax.Array) -> None:
+def check_loss(loss: Loss, *inputs: jax.Array) -> None:
     """One float32 an example; the mean obeys weights; Scalars traced; finite gradients; a file holds it.
+
+    inputs: what the loss is called with, output and target for most; the gradient is by the first.
 
     >>> from derin.nn import MSELoss
     >>> check_loss(MSELoss(), jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0]))
     """
-    n, who = len(output), type(loss).__name__
+    n, who = len(inputs[0]), type(loss).__name__
+    call: Callable[..., jax.Array] = loss
     try:
-        each = loss.each(output, target)
+        each = loss.each(*inputs)
         if each.shape != (n,) or each.dtype != jnp.float32:
             raise _Failed(f"each gave {each.dtype}{each.shape}, not one float32 for each of {n} examples.")
-        mean = loss(output, target)
-        _same(mean, loss(output, target, jnp.ones(n)), "weights of one change the mean")
-        _same(mean, jax.jit(loss)(output, target), "compiled and not compiled differ")
+        mean = loss(*inputs)
+        _same(mean, call(*inputs, weight=jnp.ones(n)), "weights of one change the mean")
+        _same(mean, jax.jit(loss)(*inputs), "compiled and not compiled differ")
         _same(
             mean,
-            jax.jit(lambda own: own(output, target))(loss),
+            jax.jit(lambda own: own(*inputs))(loss),
             "with its Scalars traced, it gives something else",
         )
         half = jnp.arange(n) < (n + 1) // 2
-        few = loss(output[half], target[half])
-        _same(few, loss(output, target, half.astype(jnp.float32)), "examples of weight 0 change the mean")
-        if not np.isfinite(_numpy(jax.grad(lambda o: loss(o, target))(output))).all():
+        few = loss(*(x[half] for x in inputs))
+        _same(few, call(*inputs, weight=half.astype(jnp.float32)), "examples of weight 0 change the mean")
+        if not np.isfinite(_numpy(jax.grad(lambda o: loss(o, *inputs[1:]))(inputs[0]))).all():
             raise _Failed("the gradient is not finite.")
-        if loss(output.astype(jnp.bfloat16), target).dtype != jnp.float32:
+        if loss(inputs[0].astype(jnp.bfloat16), *inputs[1:]).dtype != jnp.float32:
             raise _Failed("a bfloat16 output gives a loss that is not float32.")
         _same_spec(loss)
     except _Failed as failed:

@@ -115,16 +115,21 @@ def _default_loss(target: Any, width: int) -> Loss:
 def _check_losses(task: Task, targets: tuple[Any, ...]) -> None:
     for loss, aim, target in zip(task.losses, task.aims, targets, strict=True):
         number = target.kind == "number"
-        wrong = (
-            (number and isinstance(loss, (BCEWithLogitsLoss, CrossEntropyLoss)))
-            or (isinstance(loss, CrossEntropyLoss) and aim.width == 1)
-            or (isinstance(loss, BCEWithLogitsLoss) and aim.width != 1)
-        )
-        if wrong:
+        name, fitting = type(loss).__name__, type(_default_loss(target, aim.width)).__name__
+        if loss.fits == ():
+            why = loss.instead or f"it takes {', '.join(getattr(loss, 'inputs', ()))}"
+            raise SpecError(f"{name} cannot train a run: {why}. For the target {target.name!r} {fitting} fits.")
+        if loss.reduction != "mean":
+            raise SpecError(
+                f"{name}(reduction={loss.reduction!r}) is for a training loop of one's own: a run minimises the mean "
+                "over rows. For a larger step, raise the learning rate."
+            )
+        kind = "number" if number else "logit" if aim.width == 1 else "classes"
+        if loss.fits is not None and kind not in loss.fits:
             what = "a number" if number else f"{aim.classes} classes"
             raise SpecError(
-                f"{type(loss).__name__} does not fit the target {target.name!r} ({what}, {aim.width} output"
-                f"{'s' if aim.width > 1 else ''} of the net); {type(_default_loss(target, aim.width)).__name__} does."
+                f"{name} does not fit the target {target.name!r} ({what}, {aim.width} output"
+                f"{'s' if aim.width > 1 else ''} of the net); {fitting} does."
             )
 
 
