@@ -3,6 +3,9 @@
 Where the notes print a rounded or a wrong number, the exact one is tested and the printed one stands beside it.
 """
 
+import runpy
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -295,6 +298,19 @@ class TestTraining:
         number, classes = data.schema.targets
         assert isinstance(number, NumberTarget) and classes.labels == ("bird", "cat", "dog")
         assert data.train.x.shape[1] == 3 + 3  # three numbers, and one-hot of three levels
+
+    def test_pictures_of_the_first_steps(self):
+        """S0.27, S1.38, S2.08: the descents that docs/first_steps.svg shows: costs fall, two starts end in two minima."""
+        descent = runpy.run_path(str(Path(__file__).resolve().parents[1] / "docs" / "make_first_steps.py"))["descent"]
+        cost = lambda w: 0.1 * w**4 - 0.6 * w**2 + 0.25 * w  # noqa: E731
+        ends = []
+        for start in (-0.1, 0.6):
+            path = descent(cost, jnp.float32(start), 0.25, 60)
+            costs = [float(cost(w)) for w in path]
+            assert all(b <= a + 1e-6 for a, b in zip(costs, costs[1:], strict=False))
+            assert abs(float(jax.grad(cost)(path[-1]))) < 1e-3  # nothing to go by, in the local one as well
+            ends.append(costs[-1])
+        assert ends[0] < ends[1] - 0.5
 
 
 class TestNormalisation:
