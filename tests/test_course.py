@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 import derin
 from derin import nn, optim
@@ -220,6 +221,98 @@ class TestNetworks:
         """S2.09: J = 3 (a + b c): dJ/da = 3, dJ/db = 3c, dJ/dc = 3b."""
         by = jax.grad(lambda a, b, c: 3 * (a + b * c), (0, 1, 2))(5.0, 3.0, 2.0)
         assert [float(v) for v in by] == [3.0, 6.0, 9.0]
+
+
+class TestWords:
+    """What the notes name, by the names it has here."""
+
+    def test_losses_have_torchs_names(self):
+        """S1.34, S1.35, S3.35: MSELoss, L1Loss, HuberLoss, SmoothL1Loss, BCELoss, CrossEntropyLoss, and torch's values."""
+        rng = np.random.default_rng(0)
+        a, b = rng.normal(0, 2, 50).astype("float32"), rng.normal(0, 2, 50).astype("float32")
+        for name in ("MSELoss", "L1Loss", "HuberLoss", "SmoothL1Loss"):
+            theirs = getattr(torch.nn, name)()(torch.tensor(a), torch.tensor(b))
+            np.testing.assert_allclose(getattr(nn, name)()(a, b), theirs, rtol=1e-5)
+        p, y = jax.nn.sigmoid(a), (b > 0).astype("float32")
+        np.testing.assert_allclose(nn.BCELoss()(p, y), nn.BCEWithLogitsLoss()(a, y), rtol=1e-4)
+
+    def test_several_labels_at_once(self):
+        """S0.26: a row may have several labels; each is a logistic regression of its own."""
+        z = jnp.array([[2.0, -1.0, 0.5], [0.1, 0.2, -3.0]])
+        y = jnp.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+        alone = [nn.BCEWithLogitsLoss()(z[:, i], y[:, i]) for i in range(3)]
+        np.testing.assert_allclose(nn.BCEWithLogitsLoss()(z, y), np.mean(alone), rtol=1e-6)
+
+    def test_dropout(self):
+        """S1.58: each unit is zero with probability p, on its own, in training only; the others grow by 1 / (1 - p)."""
+        x = jnp.ones((400, 50))
+        y, _ = nn.Dropout(0.3).apply({}, {}, x, train=True, key=jax.random.key(0))
+        assert set(np.unique(y).round(5)) == {0.0, np.float32(1 / 0.7).round(5)}
+        np.testing.assert_allclose((y == 0).mean(), 0.3, atol=0.01)  # 20,000 draws: a deviation of 0.003
+        assert (nn.Dropout(0.3).apply({}, {}, x)[0] == x).all()
+
+    def test_every_hyperparameter_has_a_path(self):
+        """S2.18, S4.01: rate, epochs, batch, layers, units, activation, momentum are values that can be set by path."""
+        experiment = derin.Experiment(nn.MLP((64, 32), 1), optimizer=optim.SGD(0.1, momentum=0.9))
+        for path, value in {
+            "optimizer.learning_rate": 0.3, "epochs": 7, "batch_size": 16, "net.widths": (8, 8, 8),
+            "net.activation": "tanh", "optimizer.momentum": 0.5,
+        }.items():  # fmt: skip
+            assert derin.spec.get(derin.spec.set(experiment, path, value), path) == value
+
+    def test_one_layer_cannot_do_what_two_can(self):
+        """S3.01, S3.06: a perceptron is AND; XOR needs a hidden layer."""
+        x = jnp.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+        perceptron = nn.Sequential(nn.Linear(1), nn.Threshold(0.0, 0.0, above=1.0))
+        both = {"0.weight": jnp.array([[1.0, 1.0]]), "0.bias": jnp.array([-1.5])}
+        assert output(perceptron, both, x)[:, 0].tolist() == [0, 0, 0, 1]
+        two = nn.Sequential(nn.Linear(2), nn.Threshold(0.0, 0.0, above=1.0), nn.Linear(1))
+        either = {
+            "0.weight": jnp.ones((2, 2)), "0.bias": jnp.array([-0.5, -1.5]),
+            "2.weight": jnp.array([[1.0, -1.0]]), "2.bias": jnp.zeros(1),
+        }  # fmt: skip
+        assert output(two, either, x)[:, 0].tolist() == [0, 1, 1, 0]
+
+    def test_convolution_shares_its_weights(self):
+        """S3.17, S3.22: Conv1d, pooling, Flatten and Linear; a kernel has as many weights however long the input is."""
+        net = nn.Sequential(nn.Conv1d(8, 3, stride=2), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(3))
+        shapes = {}
+        for time in (21, 41):
+            x = jnp.ones((2, time, 4))
+            params, state = net.init(jax.random.key(0), x)
+            shapes[time] = {n: p.shape for n, p in params.items()}
+            assert net.apply(params, state, x)[0].shape == (2, 3)
+        assert shapes[21]["0.weight"] == shapes[41]["0.weight"] == (8, 4, 3)
+        assert shapes[21]["4.weight"] == (3, 40) and shapes[41]["4.weight"] == (3, 80)  # a dense layer grows
+
+    def test_a_gru_has_three_quarters_of_an_lstm(self):
+        """S3.21: two gates and a candidate against three and one."""
+        x = jnp.ones((2, 5, 6))
+        count = {
+            layer: sum(p.size for p in layer(8).init(jax.random.key(0), x)[0].values()) for layer in (nn.GRU, nn.LSTM)
+        }
+        assert count[nn.GRU] * 4 == count[nn.LSTM] * 3
+
+    def test_small_random_starts(self):
+        """S1.59, S2.15: [-.01, .01], and np.random.rand * 0.01, which is [0, .01)."""
+        for init, low, high in ((nn.Uniform(0.01), -0.01, 0.01), (nn.Uniform(0.005, mean=0.005), 0, 0.01)):
+            w = init(jax.random.key(0), (100, 100), jnp.float32)
+            assert low <= w.min() < low + 1e-5 and high - 1e-5 < w.max() <= high
+
+    def test_ranges_of_activations(self):
+        """S1.03, S2.13, S3.36: sigmoid 0 to 1, tanh -1 to 1, ReLU from 0, ELU from -1, softmax sums to 1."""
+        x = jnp.linspace(-20, 20, 401)
+        for f, low, high in ((nn.sigmoid, 0, 1), (nn.tanh, -1, 1), (nn.relu, 0, 20), (nn.elu, -1, 20)):
+            y = f(x)
+            np.testing.assert_allclose([y.min(), y.max()], [low, high], atol=1e-6)
+        np.testing.assert_allclose(nn.softmax(x).sum(), 1, rtol=1e-5)
+
+    def test_equal_codes_have_equal_vectors(self):
+        """S3.18, S3.30: an embedding is a linear layer on one-hot codes, without the zeros."""
+        params, state = nn.Embedding(5, 3).init(jax.random.key(0), jnp.array([0]))
+        codes = jnp.array([4, 1, 4])
+        y, _ = nn.Embedding(5, 3).apply(params, state, codes)
+        np.testing.assert_allclose(y, jax.nn.one_hot(codes, 5) @ params["weight"], atol=1e-6)
 
 
 class TestTraining:
