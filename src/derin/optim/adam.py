@@ -276,7 +276,7 @@ def _rectification(beta2: Scalar, step: jax.Array) -> tuple[jax.Array, jax.Array
     powered = one_minus_power(beta2, step)  # 1 - b2^t
     end = 2 / (1 - beta2) - 1
     rho = end - 2 * t * (1 - powered) / powered
-    # rho_t <= t always; float32 loses it in the difference of two numbers of 20,000 where b2 = 0.9999
+    # rho_t <= t always; float32 loses it in the difference of two numbers of 40,000 where b2 = 0.99995
     trusted = (rho > 5) & (step > 5)
     rho, end = jnp.where(trusted, rho, 6.0), jnp.where(trusted, end, 6.0)  # no root of a negative number
     return trusted, jnp.sqrt((rho - 4) * (rho - 2) * end / ((end - 4) * (end - 2) * rho))
