@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WORDS = {
     "net": "the network",
     "loss": "none: what fits the target",
-    "optimizer": "SGD, Adam, AdamW, or Optax",
+    "optimizer": "SGD, Adam, AdamW, RMSprop, Lion, ...: whatever derin.optim has",
     "schedule": "how the learning rate changes while training",
     "epochs": "how often all rows are seen",
     "batch_size": 'rows a step, or "full"',
