@@ -82,7 +82,7 @@ def test_200_epochs_equal_torch(mode, greater):
     assert len(seen) > 50
 
 
-@pytest.mark.parametrize(("monitor", "greater"), [("valid_loss", False), ("accuracy", True), ("loss", False)])
+@pytest.mark.parametrize(("monitor", "greater"), [("valid_loss", False), ("accuracy", True)])
 def test_a_run_follows_what_it_measures(monitor, greater):
     schedule = ReduceLROnPlateau(0.5, patience=1, threshold=0.05, monitor=monitor)
     run = fit(schedule)

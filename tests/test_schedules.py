@@ -144,7 +144,7 @@ class TestAgainstTorch:
             np.testing.assert_array_equal(at(jnp.asarray(begins, jnp.int32)), 1.0)
             assert (at(jnp.asarray(begins[2:] - 1, jnp.int32)) < 1).all()
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(counts, counts, st.sampled_from(["triangular", "triangular2", "exp_range"]), st.floats(0, 0.5))
     def test_cyclic(self, up, down, mode, low):
         """S1.64."""
@@ -156,7 +156,7 @@ class TestAgainstTorch:
         same = CyclicLR(low, 0.9, up, mode=mode, gamma=0.99, by="epoch")
         check(same, lambda o: torch_lr.CyclicLR(o, low, 0.9, up, mode=mode, gamma=0.99, cycle_momentum=False))
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(st.floats(0.02, 0.5), st.sampled_from(["cos", "linear"]), st.booleans(), st.floats(1, 50), st.floats(1, 1e5))
     def test_one_cycle(self, start, strategy, three, div, final):
         fields = {"pct_start": start, "anneal_strategy": strategy, "three_phase": three}
@@ -200,7 +200,7 @@ class TestAgainstTorch:
         rates = by_epoch(ChainedScheduler((ExponentialLR(3 / 2), ExponentialLR(2 / 3))))
         np.testing.assert_allclose(rates[:100], 1.0, rtol=2e-5)
 
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=5, deadline=None)
     @given(st.integers(1, 99), st.integers(100, 199), st.floats(0.1, 0.9))
     def test_sequential(self, first, second, gamma):
         def theirs(o):
