@@ -1,90 +1,266 @@
-"""The recurrences of RNN, GRU and LSTM over time, as functions of arrays.
+"""The recurrences of RNN, GRU and LSTM over time, as functions of arrays. Everything is time major.
 
-Everything is time major, and what the input adds to a step, z, comes computed: one matrix product for all steps.
+    x: [time, batch, in], h: [batch, hidden], w: [gates * hidden, in], v: [gates * hidden, hidden], b: [gates * hidden]
 
-    z: [time, batch, gates * hidden], h: [batch, hidden], w: [gates * hidden, hidden] -> hs: [time, batch, hidden]
+A step costs little but its operations' overhead, so what can be done for all steps at once is: x W before the loop, and
+after it the gradients of all weights in one product over time and batch. The loop backwards is linear in the gradient
+that comes in; its factors are made before it. bench/recurrent.py has the numbers.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
-__all__ = ["gru", "gru_step", "lstm", "lstm_step", "rnn", "rnn_step"]
+__all__ = ["gru", "gru_step", "lstm", "lstm_projected", "lstm_step", "rnn", "rnn_step"]
 
 FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
-def rnn_step(z: jax.Array, h: jax.Array, w: jax.Array, nonlinearity: str) -> jax.Array:
-    """h' = f(z + W h).   z: [batch, hidden], h: [batch, hidden], w: [hidden, hidden] -> [batch, hidden]
+# -- a step, as the formulas are
+
+
+def rnn_step(z: jax.Array, h: jax.Array, v: jax.Array, nonlinearity: str) -> jax.Array:
+    """h' = f(z + V h), with z = W x + b.   z: [batch, hidden], h: [batch, hidden] -> [batch, hidden]
 
     Elman 1990."""
-    return FUNCTIONS[nonlinearity](z + h @ w.T)
+    return FUNCTIONS[nonlinearity](z + h @ v.T)
 
 
-def gru_step(z: jax.Array, h: jax.Array, w: jax.Array, b: jax.Array | None) -> jax.Array:
-    """Reset, update and new gate; b: the new gate's bias inside the reset.   z: [batch, 3 * hidden] -> [batch, hidden]
+def gru_step(z: jax.Array, h: jax.Array, v: jax.Array, b_n: jax.Array | None) -> jax.Array:
+    """Reset, update and new gate; b_n: the bias inside the reset.   z: [batch, 3 * hidden] -> [batch, hidden]
 
-    r = sigmoid(z_r + W_r h), u = sigmoid(z_u + W_u h), n = tanh(z_n + r (W_n h + b)), h' = (1 - u) n + u h.
+    r = sigmoid(z_r + V_r h), u = sigmoid(z_u + V_u h), n = tanh(z_n + r (V_n h + b_n)), h' = (1 - u) n + u h.
     Cho et al. 2014, arXiv:1406.1078, with the reset after the product, as cuDNN and torch have it."""
     z_r, z_u, z_n = jnp.split(z, 3, -1)
-    a_r, a_u, a_n = jnp.split(h @ w.T, 3, -1)
-    r, u = jax.nn.sigmoid(z_r + a_r), jax.nn.sigmoid(z_u + a_u)
-    n = jnp.tanh(z_n + r * (a_n if b is None else a_n + b))
+    q_r, q_u, q = jnp.split(h @ v.T, 3, -1)
+    r, u = jax.nn.sigmoid(z_r + q_r), jax.nn.sigmoid(z_u + q_u)
+    n = jnp.tanh(z_n + r * (q if b_n is None else q + b_n))
     return n + u * (h - n)
 
 
 def lstm_step(
-    z: jax.Array, h: jax.Array, c: jax.Array, w: jax.Array, project: jax.Array | None = None
+    z: jax.Array, h: jax.Array, c: jax.Array, v: jax.Array, project: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Input, forget, cell and output gate.   z: [batch, 4 * hidden] -> h': [batch, out], c': [batch, hidden]
 
-    i, f, g, o = parts of z + W h; c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = P (sigmoid(o) tanh(c')); project: P,
+    i, f, g, o = parts of z + V h; c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = P (sigmoid(o) tanh(c')); project: P,
     [out, hidden]. Hochreiter & Schmidhuber 1997; Gers et al. 2000; the projection: Sak et al. 2014, arXiv:1402.1128."""
-    i, f, g, o = jnp.split(z + h @ w.T, 4, -1)
+    i, f, g, o = jnp.split(z + h @ v.T, 4, -1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     h = jax.nn.sigmoid(o) * jnp.tanh(c)
     return (h if project is None else h @ project.T), c
 
 
+# -- all steps. Compiled here, so that calls outside of a program do not compile anew
+
+
 @functools.partial(jax.jit, static_argnames=("nonlinearity", "reverse"))
-def rnn(z: jax.Array, h: jax.Array, w: jax.Array, nonlinearity: str, reverse: bool = False) -> jax.Array:
-    """h of every step; `reverse`: from the last step to the first."""
-
-    def step(h: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        h = rnn_step(z, h, w, nonlinearity)
-        return h, h
-
-    return jax.lax.scan(step, h, z, reverse=reverse)[1]
+def rnn(x: Any, h: Any, w: Any, v: Any, b: Any, *, nonlinearity: str, reverse: bool = False) -> jax.Array:
+    """h of every step; `reverse`: from the last step to the first.   -> [time, batch, hidden]"""
+    return _rnn(nonlinearity, reverse, x, h, w, v, b)
 
 
 @functools.partial(jax.jit, static_argnames="reverse")
-def gru(z: jax.Array, h: jax.Array, w: jax.Array, b: jax.Array | None, reverse: bool = False) -> jax.Array:
-    """h of every step; `reverse`: from the last step to the first."""
-
-    def step(h: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        h = gru_step(z, h, w, b)
-        return h, h
-
-    return jax.lax.scan(step, h, z, reverse=reverse)[1]
+def gru(x: Any, h: Any, w: Any, v: Any, b: Any, b_n: Any, *, reverse: bool = False) -> jax.Array:
+    """h of every step; `reverse`: from the last step to the first.   -> [time, batch, hidden]"""
+    return _gru(reverse, x, h, w, v, b, b_n)
 
 
 @functools.partial(jax.jit, static_argnames="reverse")
-def lstm(
-    z: jax.Array,
-    h: jax.Array,
-    c: jax.Array,
-    w: jax.Array,
-    project: jax.Array | None = None,
-    reverse: bool = False,
+def lstm(x: Any, h: Any, c: Any, w: Any, v: Any, b: Any, *, reverse: bool = False) -> tuple[jax.Array, jax.Array]:
+    """h and c of every step; `reverse`: from the last step to the first.   -> [time, batch, hidden] each"""
+    return _lstm(reverse, x, h, c, w, v, b)
+
+
+@functools.partial(jax.jit, static_argnames="reverse")
+def lstm_projected(
+    x: Any, h: Any, c: Any, w: Any, v: Any, b: Any, project: Any, *, reverse: bool = False
 ) -> tuple[jax.Array, jax.Array]:
-    """h and c of every step; `reverse`: from the last step to the first."""
+    """h and c of every step, h by way of a projection.   -> [time, batch, out], [time, batch, hidden]"""
 
-    def step(state: tuple[jax.Array, jax.Array], z: jax.Array) -> tuple:
-        state = lstm_step(z, *state, w, project)
+    def step(state: tuple[jax.Array, jax.Array], z: jax.Array) -> Any:
+        state = lstm_step(z, *state, v, project)
         return state, state
 
-    return jax.lax.scan(step, (h, c), z, reverse=reverse)[1]
+    return jax.lax.scan(step, (h, c), _plus(x @ w.T, b), reverse=reverse)[1]
+
+
+# -- the loops and their gradients
+
+
+def _rnn_loop(nonlinearity: str, reverse: bool, x: Any, h: Any, w: Any, v: Any, b: Any) -> jax.Array:
+    function = FUNCTIONS[nonlinearity]
+    vt = v.T
+
+    def step(h: jax.Array, z: jax.Array) -> Any:
+        h = function(_plus(z + h @ vt, b))
+        return h, h
+
+    return jax.lax.scan(step, h, x @ w.T, reverse=reverse)[1]
+
+
+_rnn = jax.custom_vjp(_rnn_loop, nondiff_argnums=(0, 1))
+
+
+def _rnn_forward(nonlinearity: str, reverse: bool, x: Any, h: Any, w: Any, v: Any, b: Any) -> tuple:
+    hs = _rnn_loop(nonlinearity, reverse, x, h, w, v, b)
+    return hs, (hs, x, h, w, v, b)
+
+
+def _rnn_backward(nonlinearity: str, reverse: bool, kept: tuple, by_hs: jax.Array) -> tuple:
+    hs, x, h, w, v, b = kept
+    slope = 1 - hs * hs if nonlinearity == "tanh" else (hs > 0).astype(hs.dtype)
+
+    def step(dh: jax.Array, at: tuple) -> Any:
+        by_h, slope = at
+        dz = (dh + by_h) * slope
+        return dz @ v, dz
+
+    dh, dz = jax.lax.scan(step, jnp.zeros_like(h), (by_hs, slope), reverse=not reverse)
+    dw, dv, db = _by_weights([x, _before(hs, h, reverse)], dz, b is not None)
+    return dz @ w, dh, dw, dv, db
+
+
+_rnn.defvjp(_rnn_forward, _rnn_backward)
+
+
+def _gru_loop(reverse: bool, x: Any, h: Any, w: Any, v: Any, b: Any, b_n: Any) -> tuple[jax.Array, ...]:
+    """h, and what the gradient needs of every step: both gates as one, the new gate, and what the reset scales."""
+    vt, n_ = v.T, h.shape[-1]
+
+    def step(h: jax.Array, z: jax.Array) -> Any:
+        z, q = _plus(z, b), h @ vt
+        gates = _sigmoid(z[:, : 2 * n_] + q[:, : 2 * n_])
+        r, u, q = gates[:, :n_], gates[:, n_:], _plus(q[:, 2 * n_ :], b_n)
+        n = jnp.tanh(z[:, 2 * n_ :] + r * q)
+        h = n + u * (h - n)
+        return h, (h, gates, n, q)
+
+    return jax.lax.scan(step, h, x @ w.T, reverse=reverse)[1]
+
+
+def _gru_value(reverse: bool, *given: Any) -> jax.Array:
+    return _gru_loop(reverse, *given)[0]
+
+
+_gru = jax.custom_vjp(_gru_value, nondiff_argnums=(0,))
+
+
+def _gru_forward(reverse: bool, *given: Any) -> tuple:
+    states = _gru_loop(reverse, *given)
+    return states[0], (states, given)
+
+
+def _gru_backward(reverse: bool, kept: tuple, by_hs: jax.Array) -> tuple:
+    (hs, gates, n, q), (x, h, w, v, b, b_n) = kept
+    r, u = jnp.split(gates, 2, -1)
+    before = _before(hs, h, reverse)
+    by_n = (1 - u) * (1 - n * n)
+    factors = jnp.concatenate([by_n * q * r * (1 - r), (before - n) * u * (1 - u), by_n * r], -1)
+
+    def step(dh: jax.Array, at: tuple) -> Any:
+        by_h, factors, u = at
+        dh = dh + by_h
+        return (jnp.concatenate([dh, dh, dh], -1) * factors) @ v + dh * u, dh
+
+    dh, dhs = jax.lax.scan(step, jnp.zeros_like(h), (by_hs, factors, u), reverse=not reverse)
+    dq = jnp.concatenate([dhs, dhs, dhs], -1) * factors
+    dz = jnp.concatenate([dq[..., : 2 * h.shape[-1]], dhs * by_n], -1)
+    dw, db = _by_weights([x], dz, b is not None)
+    dv, db_q = _by_weights([before], dq, b_n is not None)
+    return dz @ w, dh, dw, dv, db, None if b_n is None else db_q[2 * h.shape[-1] :]
+
+
+_gru.defvjp(_gru_forward, _gru_backward)
+
+
+def _lstm_loop(reverse: bool, x: Any, h: Any, c: Any, w: Any, v: Any, b: Any) -> tuple[jax.Array, ...]:
+    """h, c, and the four gates of every step as one array."""
+    vt, n = v.T, h.shape[-1]
+    half = jnp.array([0.5, 0.5, 1.0, 0.5], x.dtype).repeat(n)  # sigmoid(x) = (1 + tanh(x / 2)) / 2
+    rest = jnp.array([0.5, 0.5, 0.0, 0.5], x.dtype).repeat(n)
+
+    def step(state: tuple, z: jax.Array) -> Any:
+        h, c = state
+        a = jnp.tanh(_plus(z + h @ vt, b) * half) * half + rest
+        i, f, g, o = a[:, :n], a[:, n : 2 * n], a[:, 2 * n : 3 * n], a[:, 3 * n :]
+        c = f * c + i * g
+        h = o * jnp.tanh(c)
+        return (h, c), (h, c, a)
+
+    return jax.lax.scan(step, (h, c), x @ w.T, reverse=reverse)[1]
+
+
+def _lstm_value(reverse: bool, *given: Any) -> tuple[jax.Array, jax.Array]:
+    hs, cs, _ = _lstm_loop(reverse, *given)
+    return hs, cs
+
+
+_lstm = jax.custom_vjp(_lstm_value, nondiff_argnums=(0,))
+
+
+def _lstm_forward(reverse: bool, *given: Any) -> tuple:
+    given = tuple(None if g is None else g.value for g in given)
+    states = _lstm_loop(reverse, *given)
+    return states[:2], (states, given)
+
+
+def _lstm_backward(reverse: bool, kept: tuple, by: tuple) -> tuple:
+    (hs, cs, a), (x, h, c, w, v, b) = kept
+    i, f, g, o = jnp.split(a, 4, -1)
+    by_hs, by_cs = (None if isinstance(d, SymbolicZero) else d for d in by)  # c is seldom asked for
+    tanh_c = jnp.tanh(cs)
+    by_o = o * (1 - tanh_c * tanh_c)
+    factors = [g * i * (1 - i), _before(cs, c, reverse) * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)]
+
+    def step(state: tuple, at: tuple) -> Any:
+        (dh, dc), (by_h, by_c, factors, by_o, f) = state, at
+        dh = _plus(dh, by_h)
+        dc = _plus(dc + dh * by_o, by_c)
+        dz = jnp.concatenate([dc, dc, dc, dh], -1) * factors
+        return (dz @ v, dc * f), dz
+
+    at = by_hs, by_cs, jnp.concatenate(factors, -1), by_o, f
+    (dh, dc), dz = jax.lax.scan(step, (jnp.zeros_like(h), jnp.zeros_like(c)), at, reverse=not reverse)
+    dw, dv, db = _by_weights([x, _before(hs, h, reverse)], dz, b is not None)
+    return dz @ w, dh, dc, dw, dv, db
+
+
+_lstm.defvjp(_lstm_forward, _lstm_backward, symbolic_zeros=True)
+
+
+def _before(states: jax.Array, start: jax.Array, reverse: bool) -> jax.Array:
+    """The state each step started from."""
+    if reverse:
+        return jnp.concatenate([states[1:], start[None]])
+    return jnp.concatenate([start[None], states[:-1]])
+
+
+def _by_weights(inputs: list[jax.Array], dz: jax.Array, bias: bool) -> list[Any]:
+    """Gradients of the weights of each input and of the bias, or None, from one product.
+
+    (u' dz)' takes XLA half the time that dz' u does."""
+    ones = [jnp.ones((*dz.shape[:2], 1), dz.dtype)] * bias
+    u = jnp.concatenate([*inputs, *ones], -1) if len(inputs) + bias > 1 else inputs[0]
+    product = u.reshape(-1, u.shape[-1]).T @ dz.reshape(-1, dz.shape[-1])
+    found: list[Any] = []
+    at = 0
+    for some in inputs:
+        found.append(product[at : at + some.shape[-1]].T)
+        at += some.shape[-1]
+    return [*found, product[at] if bias else None]
+
+
+def _plus(a: jax.Array, b: jax.Array | None) -> jax.Array:
+    return a if b is None else a + b
+
+
+def _sigmoid(x: jax.Array) -> jax.Array:
+    """As a tanh: XLA on a CPU divides slowly."""
+    return 0.5 * jnp.tanh(0.5 * x) + 0.5

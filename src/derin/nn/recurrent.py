@@ -25,7 +25,7 @@ from derin.nn.checks import share as _share
 from derin.nn.init import Uniform
 from derin.nn.layers import Dropout
 from derin.nn.module import Module
-from derin.nn.recurrence import gru, gru_step, lstm, lstm_step, rnn, rnn_step
+from derin.nn.recurrence import gru, gru_step, lstm, lstm_projected, lstm_step, rnn, rnn_step
 from derin.spec import Scalar
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "LastStep", "RNNCell", "WithState"]
@@ -133,8 +133,8 @@ class RNN(_Recurrent):
 
     def _steps(self, x: jax.Array, start: tuple, suffix: str, reverse: bool) -> tuple[jax.Array, ...]:
         w, v, b, c = _weights(self, x, 1, self.hidden_size, suffix)
-        z = x @ w.T if b is None else x @ w.T + (b + c)
-        return (rnn(z, start[0], v, self.nonlinearity, reverse),)
+        bias = None if b is None else b + c
+        return (rnn(x, start[0], w, v, bias, nonlinearity=self.nonlinearity, reverse=reverse),)
 
 
 class GRU(_Recurrent):
@@ -153,8 +153,7 @@ class GRU(_Recurrent):
 
     def _steps(self, x: jax.Array, start: tuple, suffix: str, reverse: bool) -> tuple[jax.Array, ...]:
         w, v, b, c = _weights(self, x, 3, self.hidden_size, suffix)
-        z, b_n = _gru_input(x, w, b, c)
-        return (gru(z, start[0], v, b_n, reverse),)
+        return (gru(x, start[0], w, v, *_gru_biases(b, c), reverse=reverse),)
 
 
 class LSTM(_Recurrent):
@@ -187,13 +186,13 @@ class LSTM(_Recurrent):
 
     def _steps(self, x: jax.Array, start: tuple, suffix: str, reverse: bool) -> tuple[jax.Array, ...]:
         w, v, b, c = _weights(self, x, 4, self._sizes()[0], suffix)
-        project = None
-        if self.proj_size:
-            shape = self.proj_size, self.hidden_size
-            project = self.param(f"weight_hr{suffix}", _start(self.hidden_size), shape).astype(x.dtype)
-        z = x @ w.T if b is None else x @ w.T + (b + c)
         h, cell = start
-        return lstm(z, h, cell, v, project, reverse)
+        bias = None if b is None else b + c
+        if not self.proj_size:
+            return lstm(x, h, cell, w, v, bias, reverse=reverse)
+        shape = self.proj_size, self.hidden_size
+        project = self.param(f"weight_hr{suffix}", _start(self.hidden_size), shape).astype(x.dtype)
+        return lstm_projected(x, h, cell, w, v, bias, project, reverse=reverse)
 
 
 # -- what is taken from them
@@ -276,8 +275,8 @@ class GRUCell(Module):
     def forward(self, x: jax.Array, h: jax.Array | None = None) -> jax.Array:
         h = _cell_state(self, x, h)
         w, v, b, c = _weights(self, x, 3, self.hidden_size)
-        z, b_n = _gru_input(x, w, b, c)
-        return gru_step(z, h, v, b_n)
+        bias, b_n = _gru_biases(b, c)
+        return gru_step(x @ w.T if bias is None else x @ w.T + bias, h, v, b_n)
 
 
 class LSTMCell(Module):
@@ -319,12 +318,12 @@ def _weights(layer: Any, x: jax.Array, gates: int, out: int, suffix: str = "") -
     return w, v, b, c
 
 
-def _gru_input(x: jax.Array, w: jax.Array, b: Any, c: Any) -> tuple[jax.Array, jax.Array | None]:
-    """z, and the bias that stands inside the reset gate."""
+def _gru_biases(b: Any, c: Any) -> tuple[Any, Any]:
+    """What is added to the input, and what stands inside the reset gate."""
     if b is None:
-        return x @ w.T, None
+        return None, None
     gates = 2 * len(b) // 3
-    return x @ w.T + b.at[:gates].add(c[:gates]), c[gates:]
+    return b.at[:gates].add(c[:gates]), c[gates:]
 
 
 def _cell_state(cell: Any, x: jax.Array, h: jax.Array | None) -> jax.Array:
