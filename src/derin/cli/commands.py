@@ -145,6 +145,16 @@ ExperimentOut = Annotated[
 PartName = Annotated[
     str, option("--part", metavar="PART", help="Which part of the run's own data: test (the usual), valid or train.")
 ]
+PartOfRule = Annotated[str, option("--part", metavar="PART", help="The run's own rows to choose on: valid or test.")]
+Rule = Annotated[
+    Text,
+    option(
+        "--for",
+        metavar="RULE",
+        help="What it is for: f1, precision=0.9, recall=0.95 or cost=FN:5,FP:1 (what a missed positive and a false "
+        "alarm cost); none: the more probable class again. Without it the threshold is shown.",
+    ),
+]
 
 
 def _with_modules(function: Callable[..., Answer]) -> inspect.Signature:
@@ -297,6 +307,33 @@ def show(path: RunPath, as_json: AsJson = False) -> Answer:
 
     values, text = run_report(Path(path))
     return Answer(values, text)
+
+
+@command(
+    "threshold",
+    "Choose from which probability on a row is positive.",
+    """
+derin threshold runs/titanic-1 --for f1
+derin threshold runs/titanic-1 --for recall=0.95
+derin threshold runs/titanic-1 --for cost=FN:5,FP:1
+""",
+)
+def threshold(
+    path: RunPath, source: SourceToScore = None, rule: Rule = None, part: PartOfRule = "valid", as_json: AsJson = False
+) -> Answer:
+    """Choose the decision threshold of a run with two classes, on its validation part or on SOURCE.
+
+    It is kept with the run, and `derin predict` uses it."""
+    from derin import spec
+    from derin.errors import DataError
+
+    run = _run(path)
+    if part not in ("test", "valid", "train"):
+        raise DataError(f"--part is test, valid or train, got {part!r}.")
+    if rule is not None:
+        run.choose_threshold(None if rule == "none" else rule, part if source is None else _to_score(_existing(source)))
+    text = run.threshold.line() if run.threshold else "no threshold: the more probable class"
+    return Answer({"path": str(path), "threshold": spec.to_dict(run.threshold)}, f"{path}: {text}")
 
 
 @command(

@@ -79,12 +79,13 @@ def _frames(run: Run, source: str) -> Iterator[pl.DataFrame]:
     files = _files(source)
     for rows, found in _blocks(run, source):
         columns: dict[str, Any] = {"file": [files[i] for i in rows]} if files else {}
-        for target, values in zip(targets, found, strict=True):
+        decided = run.decided(found)
+        answers = decided if len(targets) > 1 else (decided,)
+        for target, values, answer in zip(targets, found, answers, strict=True):
             front = f"{target.name}_" if len(targets) > 1 else ""
+            columns[f"{front}prediction"] = answer
             if target.kind == "number":
-                columns[f"{front}prediction"] = values
                 continue
-            columns[f"{front}prediction"] = np.asarray(target.labels)[values.argmax(1)]
             for label, column in zip(target.labels, values.T, strict=True):
                 columns[f"{front}probability_{label}"] = np.ascontiguousarray(column)
         yield pl.DataFrame(columns)

@@ -31,6 +31,7 @@ def run_report(path: Path) -> tuple[dict[str, Any], str]:
     arrays = manifest.get("arrays", {})
     weights = sum(_size(shape) for name, (_, shape) in arrays.items() if name.startswith("params/"))
     best = manifest.get("best_epoch") or None if experiment.early_stopping else None
+    threshold = folder.threshold()
     table = schema.inputs.lines()
     values = {
         "path": str(path),
@@ -38,6 +39,7 @@ def run_report(path: Path) -> tuple[dict[str, Any], str]:
         "epochs": len(history),
         "best_epoch": best,
         "weights": weights,
+        "threshold": spec.to_dict(threshold),
         "experiment": spec.to_dict(experiment),
         "source": about["source"],
         "options": about["options"],
@@ -53,6 +55,7 @@ def run_report(path: Path) -> tuple[dict[str, Any], str]:
         "",
         f"data      {about['source'] or 'arrays in memory'}: {rows}",
         *(f"target    {t.name}: {_target(t)}" for t in schema.targets),
+        *([f"threshold {threshold.line()}"] if threshold else []),
         f"net       {experiment.net!r}",
         f"          {weights:,} weights" if weights else "",
         f"training  {experiment.optimizer!r}, batches of {experiment.batch_size}",

@@ -3,6 +3,7 @@
 runs/NAME/experiment.json   the value               runs/NAME/data.json      how the data were understood
 runs/NAME/history.jsonl     one line an epoch       runs/NAME/journal.jsonl  every change, with its step
 runs/NAME/checkpoints/      the newest checkpoint: weights, best weights, optimiser, counters
+runs/NAME/threshold.json    from which probability on a row is positive, where one was chosen
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from derin.engine.checkpoint import (
 )
 from derin.engine.epoch import Carry
 from derin.engine.experiment import Experiment
+from derin.engine.threshold import Threshold
 from derin.errors import RunError
 
 
@@ -105,6 +107,16 @@ class RunFolder:
             raise RunError(f"{file} has {len(lines)} lines, and the checkpoint is of epoch {epochs}: it was cut.")
         return lines
 
+    def threshold(self) -> Threshold | None:
+        """The threshold that was chosen for the run, or None."""
+        file = self.path / "threshold.json"
+        if not file.exists():
+            return None
+        found = spec.read(file)
+        if not isinstance(found, Threshold):
+            raise RunError(f"{file} holds a {type(found).__name__}, not a Threshold.")
+        return found
+
     def checkpoint(self) -> Path | None:
         return checkpoint.newest(self.path / "checkpoints")
 
@@ -126,6 +138,20 @@ class RunFolder:
             raise RunError(f"cannot write {self.path / 'history.jsonl'}: {error.strerror}.") from None
         about = {"status": status, "best_epoch": int(carry.best_epoch), "begun": list(begun)}
         checkpoint.save(self.path / "checkpoints", epoch, carry, about)
+
+    def keep_threshold(self, threshold: Threshold | None, history: Sequence[dict[str, Any]], why: str = "") -> None:
+        """Write threshold.json, or remove it, and say so in the journal."""
+        old = self.threshold()
+        change = {"path": "threshold", "old": spec.to_dict(old), "new": spec.to_dict(threshold)}
+        at = {"epoch": len(history), "step": history[-1]["step"] if history else 0}
+        file, journal = self.path / "threshold.json", self.path / "journal.jsonl"
+        lines = journal.read_text(encoding="utf-8") if journal.exists() else ""
+        if threshold is not None:
+            replace_file(file, spec.to_json(threshold).encode())
+        else:
+            file.unlink(missing_ok=True)
+        if old != threshold:
+            replace_file(journal, (lines + _line(at | change | {"reason": why or "chosen"})).encode())
 
     def reopen(self, experiment: Experiment, history: list[dict[str, Any]]) -> None:
         """Before a run is continued: the history as of the checkpoint, and the experiment if it has changed."""

@@ -15,7 +15,8 @@ from derin.engine.experiment import Experiment
 from derin.engine.folder import RunFolder
 from derin.engine.predict import blocks, predicted_blocks, predictor
 from derin.engine.programs import program
-from derin.errors import DataError, RunError
+from derin.engine.threshold import Threshold, best_threshold, parsed_rule
+from derin.errors import DataError, RunError, SpecError
 from derin.spec import nearest
 
 
@@ -46,6 +47,7 @@ class Run:
         self.about_data = about_data or {}
         self.made_on = made_on or {}  # device, cores, jaxlib of a loaded run
         self.begun = begun or []  # losses of the steps done of an epoch that was left, where data stream
+        self.threshold: Threshold | None = None  # see choose_threshold
         self._quick: Any = None
 
     @property
@@ -80,15 +82,8 @@ class Run:
 
         A folder of one of those names is given as a Path. Raises DataError if the source lacks a column or the target.
         """
-        from derin.data.readers import BUNDLED
-
-        own = isinstance(source, str) and source in ("train", "valid", "test")
-        if isinstance(source, str) and not own and not Path(source).exists() and source not in BUNDLED:
-            near = nearest(source, ["train", "valid", "test"])
-            raise DataError(f"{source!r} is neither a file nor a part of the run's data (train, valid, test).{near}")
-        pieces = [self._part(source)] if own else self.schema.batches(source, labelled=True, **reading)
         outputs, answers = [], []
-        for piece in pieces:
+        for piece in self._labelled(source, **reading):
             if len(piece.x):
                 outputs += [np.asarray(b) for b in blocks(self.task, self.params, self.state, piece.x)]
                 answers.append(piece.y if isinstance(piece.y, tuple) else (piece.y,))
@@ -100,6 +95,44 @@ class Run:
         names = [name for name, _, _ in engine.metric_names(self.task)]
         rows = {"rows": len(ys[0]), "loss": plain(loss)}
         return rows | {n: plain(m) for n, m in zip(names, metrics, strict=True)}
+
+    def _labelled(self, source: Any, **reading: Any) -> Any:
+        """Encoded rows with y: a part of the run's data by name, or another source."""
+        from derin.data.readers import BUNDLED
+
+        own = isinstance(source, str) and source in ("train", "valid", "test")
+        if isinstance(source, str) and not own and not Path(source).exists() and source not in BUNDLED:
+            near = nearest(source, ["train", "valid", "test"])
+            raise DataError(f"{source!r} is neither a file nor a part of the run's data (train, valid, test).{near}")
+        return [self._part(source)] if own else self.schema.batches(source, labelled=True, **reading)
+
+    def choose_threshold(self, rule: str | None, on: Any = "valid", **reading: Any) -> Threshold | None:
+        """Choose from which probability on `predict` calls a row positive, and keep that with the run. S0.31.
+
+        rule: "f1", "precision=0.9", "recall=0.95", "cost=FN:5,FP:1"; None: the more probable class again.
+        on: "valid", or other labelled rows, which should not be those it was trained on. Positive is the second of
+        the target's two labels. Metrics of `evaluate` are of the more probable class still.
+        """
+        targets = self.schema.targets
+        if len(targets) != 1 or targets[0].kind != "binary":
+            what = "several targets" if len(targets) > 1 else f"{targets[0].name!r}, which is none"
+            raise SpecError(f"a threshold parts two classes; this run predicts {what}.")
+        found = None
+        if rule is not None:
+            parsed_rule(rule)
+            p, y = [], []
+            for piece in self._labelled(on, **reading):
+                p += [a[0][:, 1] for a in predicted_blocks(self.task, self.params, self.state, piece.x)]
+                y.append(piece.y)
+            if not p:
+                raise DataError(f"there are no rows in {on!r} to choose a threshold on: load the data with valid=0.15.")
+            value, scores = best_threshold(np.concatenate(p), np.concatenate(y), rule)
+            named = on if isinstance(on, (str, Path)) else "rows in memory"
+            found = Threshold(value, rule, targets[0].labels[1], str(named), sum(map(len, y)), **scores)
+        if self.folder:
+            self.folder.keep_threshold(found, self.history)
+        self.threshold = found
+        return found
 
     def _part(self, name: str) -> Any:
         if self.data is None:
@@ -125,8 +158,10 @@ class Run:
         return self.decided(found[0] if isinstance(found, tuple) and len(found) == 1 else found)
 
     def decided(self, found: Any) -> Any:
-        """Labels for probabilities; numbers as they are."""
+        """Labels for probabilities, by the threshold if there is one; numbers as they are."""
         parts = found if isinstance(found, tuple) else (found,)
+        if self.threshold is not None:
+            return np.asarray(self.schema.targets[0].labels)[(parts[0][:, 1] >= self.threshold.value).astype(int)]
         out = tuple(
             p if t.kind == "number" else np.asarray(t.labels)[p.argmax(1)]
             for t, p in zip(self.schema.targets, parts, strict=True)
@@ -207,6 +242,8 @@ class Run:
         for line in self.history:
             folder.append(line)
         folder.save(len(self.history), self.carry, self.stopped or "finished", self.begun)
+        if self.threshold is not None:
+            folder.keep_threshold(self.threshold, self.history)
         self.folder = folder
         return folder.path
 
@@ -240,7 +277,7 @@ def load(path: str | Path) -> Run:
     if carry is None:
         carry = first_carry(task, experiment.seed, x)
     history = folder.history(int(carry.epoch))
-    return Run(
+    run = Run(
         experiment,
         about["schema"],
         task,
@@ -252,6 +289,8 @@ def load(path: str | Path) -> Run:
         made_on=manifest.get("here"),
         begun=manifest.get("begun"),
     )
+    run.threshold = folder.threshold()
+    return run
 
 
 def plain(value: Any) -> Any:

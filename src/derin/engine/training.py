@@ -402,9 +402,14 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
     run.warn_if_elsewhere()
     experiment = run.experiment if epochs is None else run.experiment.replace(epochs=epochs)
     task = task_of(experiment, run.schema, data.train.x, counts_of(data))
+    goes_on = len(run.history) < experiment.epochs and not bool(run.carry.done)
     if run.folder is not None:
         run.folder.reopen(experiment, run.history)
+        if goes_on and run.threshold is not None:
+            run.folder.keep_threshold(None, run.history, "the weights it was chosen for are trained on")
     shown = Progress(progress, experiment.epochs)
     carry = jax.tree.map(jnp.array, run.carry)  # the loop gives its buffers away; `run` keeps its own
     check_monitors(experiment, data)
-    return train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun)
+    trained = train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun)
+    trained.threshold = None if goes_on else run.threshold
+    return trained
