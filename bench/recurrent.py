@@ -49,9 +49,9 @@ class Work(NamedTuple):
 WORKS = {
     "LSTM 16-64": Work("LSTM", 16, 64, 50, 64, 1, False, 40, (0.85, 1.2)),
     "GRU 16-64": Work("GRU", 16, 64, 50, 64, 1, False, 40, (0.85, 1.2)),
-    "LSTM 64-256": Work("LSTM", 64, 256, 100, 32, 1, False, 6, (1, 1.3)),
-    "LSTM 64-256, two layers": Work("LSTM", 64, 256, 100, 32, 2, False, 3, (1, 1.3)),
-    "LSTM 64-256, both directions": Work("LSTM", 64, 256, 100, 32, 1, True, 3, (1, 1.3)),
+    "LSTM 64-256": Work("LSTM", 64, 256, 100, 32, 1, False, 20, (1, 1.3)),
+    "LSTM 64-256, two layers": Work("LSTM", 64, 256, 100, 32, 2, False, 10, (1, 1.3)),
+    "LSTM 64-256, both directions": Work("LSTM", 64, 256, 100, 32, 1, True, 10, (1, 1.3)),
 }
 
 
