@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from derin import data, nn, optim, spec
     from derin.data import load as load_data
-    from derin.engine import EarlyStopping, Experiment, Run, fit, load
+    from derin.engine import EarlyStopping, Experiment, Run, fit, load, lr_range_test
     from derin.errors import DataError, DerinError, ModelError, RunError, SpecError, TrainingFailed
+    from derin.models import LinearRegression, LogisticRegression, SoftmaxRegression
 
 __version__ = "0.1.0"
 
@@ -24,22 +25,30 @@ __all__ = [
     "DerinError",
     "EarlyStopping",
     "Experiment",
+    "LinearRegression",
+    "LogisticRegression",
     "ModelError",
     "Run",
     "RunError",
+    "SoftmaxRegression",
     "SpecError",
     "TrainingFailed",
     "data",
     "fit",
     "load",
     "load_data",
+    "lr_range_test",
     "nn",
     "optim",
     "spec",
 ]
 
 # `derin --help` must not wait for JAX: each name is imported when it is first asked for
-_HOMES = {"load_data": "data", **dict.fromkeys(("EarlyStopping", "Experiment", "Run", "fit", "load"), "engine")}
+_HOMES = {
+    "load_data": "data",
+    **dict.fromkeys(("EarlyStopping", "Experiment", "Run", "fit", "load", "lr_range_test"), "engine"),
+    **dict.fromkeys(("LinearRegression", "LogisticRegression", "SoftmaxRegression"), "models"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,19 @@
 """The engine: a run is one program, a population is the same program."""
 
 from derin.engine.experiment import EarlyStopping, Experiment
+from derin.engine.range_test import RangeTest, lr_range_test
 from derin.engine.run import Run, load
+from derin.engine.threshold import Threshold
 from derin.engine.training import EpochReport, fit
 
-__all__ = ["EarlyStopping", "EpochReport", "Experiment", "Run", "fit", "load"]
+__all__ = [
+    "EarlyStopping",
+    "EpochReport",
+    "Experiment",
+    "RangeTest",
+    "Run",
+    "Threshold",
+    "fit",
+    "load",
+    "lr_range_test",
+]
