@@ -339,20 +339,21 @@ def _cell_state(cell: Any, x: jax.Array, h: jax.Array | None) -> jax.Array:
 def _lengths(layer: Module, lengths: Any, batch: int, time: int) -> jax.Array:
     """int [batch], each from 1 to `time`; values that are traced are not looked at."""
     kind = type(layer).__name__
-    lengths = jnp.asarray(lengths)
+    if not isinstance(lengths, jax.core.Tracer):
+        lengths = np.asarray(lengths)  # inside a program, jax would make a part of it of the checks
     if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ModelError(
             f"{kind} needs lengths that are whole numbers [batch], got {lengths.dtype} of shape {lengths.shape} "
             f"for a batch of {batch}."
         )
-    if not isinstance(lengths, jax.core.Tracer):
-        low, high = int(np.min(lengths, initial=time)), int(np.max(lengths, initial=1))
+    if isinstance(lengths, np.ndarray):
+        low, high = int(lengths.min(initial=time)), int(lengths.max(initial=1))
         if low < 1 or high > time:
             raise ModelError(
                 f"{kind}: a sequence of length {low if low < 1 else high} came; the input has {time} steps, so lengths "
                 f"go from 1 to {time}. Leave empty sequences out."
             )
-    return lengths
+    return jnp.asarray(lengths)
 
 
 def _last(states: tuple[jax.Array, ...], start: tuple[jax.Array, ...], lengths: jax.Array) -> tuple[jax.Array, ...]:
