@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("mlp", "cnn", "start", "predict", "defaults", "order")
+NAMES = ("mlp", "cnn", "conv", "layers", "recurrent", "start", "predict", "defaults", "order", "transformer", "dense")
 
 
 def main() -> None:

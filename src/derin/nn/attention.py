@@ -305,13 +305,22 @@ class TransformerDecoder(Module):
 # -- what they share
 
 
+@jax.custom_jvp
 def _shares(scores: jax.Array) -> jax.Array:
     """Softmax over the last axis, in float32; zeros where all is -inf."""
     scores = scores.astype(jnp.float32) if scores.dtype.itemsize < 4 else scores
-    top = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+    top = scores.max(-1, keepdims=True)
     e = jnp.exp(scores - jnp.where(jnp.isfinite(top), top, 0))
     total = e.sum(-1, keepdims=True)
     return e / jnp.where(total > 0, total, 1)
+
+
+@_shares.defjvp
+def _shares_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """From the shares alone: the scores need not be kept, nor their exponentials be taken again."""
+    shares, change = _shares(*primals), tangents[0]
+    change = change.astype(shares.dtype)
+    return shares, shares * (change - (shares * change).sum(-1, keepdims=True))
 
 
 def _with(scores: jax.Array, mask: jax.Array, name: str) -> jax.Array:
