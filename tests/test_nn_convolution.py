@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nn_against_torch import close, compare, maps, numpy
 
 from derin import nn
-from derin.nn import convolution
+from derin.nn import convolution, window, winograd
 from derin.nn.convolution import conv
 from derin.nn.window import Window
 
@@ -42,18 +42,22 @@ def test_conv2d(cache, batch, groups, c, out, kernel, stride, padding, dilation,
         compare(layer, module, normal((batch, h, w, groups * c), seed), train=True)
 
 
+@pytest.mark.parametrize("rows", [True, False])
 @few
 @given(
-    st.integers(1, 6), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(1, 3),
+    st.integers(1, 2), st.integers(1, 6), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(1, 3),
     st.tuples(st.integers(0, 3), st.integers(0, 3)), st.sampled_from([1, 40, 2**20]), seeds,
 )  # fmt: skip
-def test_conv2d_by_winograd(batch, h, w, c, out, padding, block, seed):
-    h, w = max(h, 3 - 2 * padding[0]), max(w, 3 - 2 * padding[1])
+def test_winograd(rows, n, batch, h, w, c, out, padding, block, seed):
+    padding = padding[:n]
+    sizes = [max(size, 3 - 2 * p) for size, p in zip((h, w), padding, strict=False)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "_CHANNELS", 1)
-        patch.setattr(convolution, "_BLOCK", block)
-        module = torch.nn.Conv2d(c, out, 3, padding=padding)
-        compare(nn.Conv2d(out, 3, padding=padding), module, normal((batch, h, w, c), seed), train=True)
+        patch.setattr(window, "_BLOCK", block)
+        patch.setattr(winograd, "_FEW", 512 * rows)
+        module = getattr(torch.nn, f"Conv{n}d")(c, out, 3, padding=padding)
+        layer = getattr(nn, f"Conv{n}d")(out, 3, padding=padding)
+        compare(layer, module, normal((batch, *sizes, c), seed), train=True, axes=n + 2)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")

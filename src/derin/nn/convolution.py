@@ -3,7 +3,7 @@
 On a CPU, XLA's gradient of a convolution inside a loop is a hundred times slower than need be (jax issue
 12868), and an epoch is a loop. So there convolutions are matrix products, and so are their gradients:
 
-* 3 x 3 with stride 1, the common one: Winograd's algorithm, a few images at a time, so that all stays in the cache;
+* 3 and 3 x 3 with stride 1, the common ones: Winograd's algorithm (winograd.py);
 * others: one product over patches. Patches are as many times larger than the map as the kernel has cells: when they
   outgrow the cache, XLA's convolution goes forward and gives the gradient of the map (a convolution too), and the
   gradient of the kernel is a sum of products over a few images each;
@@ -25,14 +25,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from derin.nn.window import Sizes, Window, cells
+from derin.nn.window import Sizes, Window, cells, in_blocks
+from derin.nn.winograd import winograd
 
 __all__ = ["as_written", "conv", "conv_transpose"]
 
 _CACHE = 6 * 2**20  # numbers in the patches up to which a matrix product beats XLA's convolution
-_BLOCK = 2**20  # numbers in one block of Winograd's tiles: 4 MiB
 _CHANNELS = 8  # fewer of them make no matrices worth Winograd's additions
 
 
@@ -42,10 +41,10 @@ def conv(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Arr
     if _elsewhere():
         return _xla(x, w, window, groups)
     if groups > 1:
-        return _grouped(x, w, window, groups)
+        return (_depthwise if w.shape[-2] == 1 else _grouped)(x, w, window, groups)
     (b, *sizes, c), out = x.shape, w.shape[-1]
-    if window.size == (3, 3) and window.plain and min(c, out) >= _CHANNELS:
-        return _winograd(x, w, window)
+    if window.size in ((3,), (3, 3)) and window.plain and min(c, out) >= _CHANNELS:
+        return winograd(x, w, window)
     if b * math.prod(window.out(tuple(sizes))) * window.cells * c > _CACHE:
         return _large(x, w, window)
     return _product(_patches(x, window), w)
@@ -59,7 +58,9 @@ def conv_transpose(x: jax.Array, w: jax.Array, window: Window, sizes: Sizes, gro
     w = jnp.moveaxis(w, (0, 1), (-1, -2))
     if _elsewhere():
         return _xla_transposed(x, w, window, sizes, groups)
-    return _overlap_add(_spread_out(x, w, groups), window, sizes)
+    if groups > 1:
+        return _overlap_add(_spread_out(x, w, groups), window, sizes)
+    return _transposed(x, w, window, sizes)
 
 
 _as_written = ContextVar("_as_written", default=False)
@@ -118,14 +119,85 @@ def _patches(x: jax.Array, window: Window) -> jax.Array:
 
 def _grouped(x: jax.Array, w: jax.Array, window: Window, groups: int) -> jax.Array:
     c, out = w.shape[-2:]
-    w = w.reshape(window.cells, c, groups, out // groups)
+    w = w.reshape(window.cells * c, groups, out // groups)
     seen = [a.reshape(*a.shape[:-1], groups, c) for a in cells(x, window)]
-    if c == 1:  # nothing to multiply as matrices
-        y = sum((cell * w[k, 0] for k, cell in enumerate(seen)), jnp.zeros((), x.dtype))
-    else:
-        w = w.reshape(-1, groups, out // groups)
-        y = jnp.einsum("...gi,igo->...go", jnp.concatenate(seen, -1), w)
+    y = jnp.einsum("...gi,igo->...go", jnp.concatenate(seen, -1), w)
     return y.reshape(*y.shape[:-2], out)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: jax.Array, w: jax.Array, window: Window, groups: int) -> jax.Array:
+    """Each channel by itself: there is nothing to multiply as matrices.   w: [*kernel, 1, out]"""
+    each = w.reshape(window.cells, groups, -1)
+    y = sum((cell[..., None] * each[k] for k, cell in enumerate(cells(x, window))), jnp.zeros((), x.dtype))
+    return y.reshape(*y.shape[:-2], -1)
+
+
+def _depthwise_forward(x: jax.Array, w: jax.Array, window: Window, groups: int) -> Any:
+    return _depthwise(x, w, window, groups), (x, w)
+
+
+def _depthwise_backward(window: Window, groups: int, kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, w = kept
+
+    def some(dw: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        x, g = part
+        g = g.reshape(*g.shape[:-1], groups, -1)
+        one = jnp.ones((1, g.size // math.prod(g.shape[-3:])), g.dtype)  # XLA sums columns slower than it multiplies
+        columns = [one @ (cell[..., None] * g).reshape(one.size, -1) for cell in cells(x, window)]
+        return dw + jnp.stack([a.reshape(g.shape[-3], -1).sum(0) for a in columns]), None
+
+    xs = in_blocks(x, x.size)
+    dw, _ = jax.lax.scan(
+        some, jnp.zeros((window.cells, w.shape[-1]), w.dtype), (xs, g.reshape(*xs.shape[:2], *g.shape[1:]))
+    )
+    if {*window.stride} == {1} and w.shape[-1] == groups:
+        dx = _depthwise(g, jnp.flip(w, range(w.ndim - 2)), _backwards(window), groups)
+    else:
+        each = w.reshape(window.cells, groups, -1)
+        g = g.reshape(*g.shape[:-1], groups, -1)
+        dx = _overlap_add([(g * a).sum(-1) for a in each], window, x.shape[1:-1])
+    return dx, dw.reshape(w.shape)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _backwards(window: Window) -> Window:
+    """For stride 1: the gradient of the map is a convolution with the kernel turned round, and this padding."""
+    ends = tuple((r - a, r - b) for r, (a, b) in zip(window.reach, window.padding, strict=True))
+    return replace(window, padding=ends)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _transposed(x: jax.Array, w: jax.Array, window: Window, sizes: Sizes) -> jax.Array:
+    """w: [*kernel, out, in]; a few images at a time, so that what they spread out stays in the cache."""
+    xs = in_blocks(x, x.size // x.shape[-1] * w[..., 0].size)
+    y = jax.lax.map(lambda some: _overlap_add(_spread_out(some, w), window, sizes), xs)
+    return y.reshape(len(x), *y.shape[2:])
+
+
+def _transposed_forward(x: jax.Array, w: jax.Array, window: Window, sizes: Sizes) -> Any:
+    return _transposed(x, w, window, sizes), (x, w)
+
+
+def _transposed_backward(window: Window, sizes: Sizes, kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, w = kept
+    every = zip(sizes, x.shape[1:-1], window.stride, window.padding, window.reach, strict=True)
+    ends = tuple((a, (n - 1) * s + r + 1 - size - a) for size, n, s, (a, _), r in every)  # as many windows as x has
+    flat, c = w.reshape(-1, w.shape[-1]), x.shape[-1]
+
+    def some(dw: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        x, g = part
+        seen = _patches(g, replace(window, padding=ends))
+        return dw + x.reshape(-1, c).T @ seen.reshape(-1, len(flat)), _product(seen, flat)
+
+    xs = in_blocks(x, x.size // c * len(flat))
+    dw, dx = jax.lax.scan(some, jnp.zeros((c, len(flat)), w.dtype), (xs, g.reshape(*xs.shape[:2], *g.shape[1:])))
+    return dx.reshape(x.shape), dw.T.reshape(w.shape)
+
+
+_transposed.defvjp(_transposed_forward, _transposed_backward)
 
 
 def _spread_out(x: jax.Array, w: jax.Array, groups: int = 1) -> list[jax.Array]:
@@ -163,71 +235,6 @@ def _overlap_add(sent: list[jax.Array], window: Window, sizes: Sizes) -> jax.Arr
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _winograd(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
-    """Lavin & Gray 2015, arXiv:1509.09308, F(2x2, 3x3): 16 products for four outputs, where patches take 36."""
-    y = jax.lax.map(lambda some: _winograd_block(some, w, window), _blocks(x, window))
-    return y.reshape(len(x), *y.shape[2:])
-
-
-def _winograd_forward(x: jax.Array, w: jax.Array, window: Window) -> Any:
-    return _winograd(x, w, window), (x, w)
-
-
-def _winograd_backward(window: Window, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, w = kept
-
-    def some(dw: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        x, g = part
-        _, back = jax.vjp(lambda x, w: _winograd_block(x, w, window), x, w)
-        dx, more = back(g)
-        return dw + more, dx
-
-    xs = _blocks(x, window)
-    dw, dx = jax.lax.scan(some, jnp.zeros_like(w), (xs, g.reshape(*xs.shape[:2], *g.shape[1:])))
-    return dx.reshape(x.shape), dw
-
-
-_winograd.defvjp(_winograd_forward, _winograd_backward)
-
-
-def _blocks(x: jax.Array, window: Window) -> jax.Array:
-    """[blocks, images, h, w, c]: as few images in a block as keep its tiles in the cache."""
-    b, h, wd, c = x.shape
-    tiles = b * math.prod(-(-n // 2) for n in window.out((h, wd)))
-    parts = math.gcd(b, 2 ** math.ceil(math.log2(max(1, 16 * tiles * c / _BLOCK))))
-    return x.reshape(parts, b // parts, h, wd, c)
-
-
-def _winograd_block(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
-    """One block: spread every 4 x 4 tile of the map, multiply, gather the 2 x 2 outputs of the tile."""
-    (b, h, wd, _), out, dtype = x.shape, w.shape[-1], x.dtype
-    oh, ow = window.out((h, wd))
-    th, tw = -(-oh // 2), -(-ow // 2)
-    (top, _), (left, _) = window.padding
-    ends = (0, 0), (top, 2 * th + 2 - top - h), (left, 2 * tw + 2 - left - wd), (0, 0)
-    x = jax.lax.pad(x.astype(jnp.float32), jnp.float32(0), [(*end, 0) for end in ends])  # bfloat16 would lose bits
-
-    kernels = jnp.einsum("ai,bj,ijco->abco", _KERNEL, _KERNEL, w.astype(jnp.float32))
-    rows = _spread([x[:, i : i + 2 * th : 2] for i in range(4)])
-    tiles = [_spread([row[:, :, j : j + 2 * tw : 2] for j in range(4)]) for row in rows]
-    products = [[_product(tiles[i][j], kernels[i, j]) for j in range(4)] for i in range(4)]
-    columns = [_gather([products[i][j] for i in range(4)]) for j in range(4)]
-    y = [jnp.stack(_gather([columns[j][i] for j in range(4)]), 3) for i in range(2)]  # [b, th, tw, 2, out] each
-    return jnp.stack(y, 2).reshape(b, 2 * th, 2 * tw, out)[:, :oh, :ow].astype(dtype)
-
-
-_KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
-
-
-def _spread(d: list[jax.Array]) -> list[jax.Array]:
-    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
-
-
-def _gather(m: list[jax.Array]) -> list[jax.Array]:
-    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _large(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     return _one_by_one(window)(x, w)
 
@@ -251,9 +258,7 @@ def _large_backward(window: Window, kept: tuple[jax.Array, jax.Array], g: jax.Ar
     split = lambda a: a.reshape(parts, b // parts, *a.shape[1:])  # noqa: E731
     dw, dx = jax.lax.scan(some, jnp.zeros((w.shape[-1], w[..., 0].size), g.dtype), (split(x), split(g)))
     if dx is None:
-        ends = tuple((r - a, r - b) for r, (a, b) in zip(window.reach, window.padding, strict=True))
-        axes = range(w.ndim - 2)
-        dx = _large(g, jnp.flip(w, axes).swapaxes(-1, -2), replace(window, padding=ends))  # with derivatives itself
+        dx = _large(g, jnp.flip(w, range(w.ndim - 2)).swapaxes(-1, -2), _backwards(window))  # with derivatives itself
     return dx.reshape(x.shape), dw.T.reshape(w.shape)
 
 

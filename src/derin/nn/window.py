@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Sizes", "Window", "cells", "per_axis", "zero_padded"]
+__all__ = ["Sizes", "Window", "cells", "in_blocks", "per_axis", "zero_padded"]
 
 Sizes = tuple[int, ...]  # a number for each axis: (height, width)
+_BLOCK = 2**19  # numbers that a block of images may become on its way: 2 MiB, in the cache
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ def zero_padded(x: jax.Array, window: Window, value: Any = 0) -> jax.Array:
     if not any(map(any, window.padding)):
         return x
     return jax.lax.pad(x, jnp.asarray(value, x.dtype), [(0, 0, 0), *((a, b, 0) for a, b in window.padding), (0, 0, 0)])
+
+
+def in_blocks(x: jax.Array, numbers: float) -> jax.Array:
+    """[batch, ...] -> [blocks, images, ...]: as few images in a block as are in the cache when all make `numbers`."""
+    parts = math.gcd(len(x), 2 ** math.ceil(math.log2(max(1, numbers / _BLOCK))))
+    return x.reshape(parts, len(x) // parts, *x.shape[1:])
 
 
 def per_axis(value: Any, axes: int) -> tuple:
