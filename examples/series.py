@@ -4,7 +4,10 @@
 
 Test accuracy after 150 epochs; nothing is chosen by it:
 
-RESULT
+                     GunPoint ItalyPowerDemand     BasicMotions   JapaneseVowels             mean
+    LSTM                0.860            0.965            0.900            0.943            0.917
+    GRU                 0.813            0.968            0.975            0.932            0.922
+    Conv1d              0.987            0.962            1.000            0.984            0.983
 """
 
 import sys
@@ -31,9 +34,7 @@ def padded(series: list[np.ndarray], time: int) -> np.ndarray:
 
 
 def nets(classes: int) -> dict[str, nn.Module]:
-    def block(width: int, kernel: int) -> tuple[nn.Module, ...]:
-        return nn.Conv1d(width, kernel, padding="same", bias=False), nn.BatchNorm(), nn.ReLU()
-
+    block = lambda width, kernel: (nn.Conv1d(width, kernel, padding="same", bias=False), nn.BatchNorm(), nn.ReLU())  # noqa: E731
     conv = nn.Sequential(*block(64, 7), *block(128, 5), *block(64, 3), nn.GlobalAvgPool(), nn.Linear(classes))
     return {
         "LSTM": nn.Sequential(nn.LastStep(nn.LSTM(64, bidirectional=True)), nn.Dropout(0.3), nn.Linear(classes)),
@@ -48,8 +49,7 @@ if __name__ == "__main__":
     for name in SETS:
         (a, p), (b, q) = (read(folder / name / f"{name}_{part}.ts") for part in ("TRAIN", "TEST"))
         time, n = max(map(len, a + b)), len(a)
-        rows = np.arange(n + len(b))
-        data = derin.data.load((padded(a + b, time), np.array(p + q)), indices=(rows[:n], [], rows[n:]))
+        data = derin.data.load((padded(a + b, time), np.array(p + q)), indices=(range(n), [], range(n, n + len(b))))
         for kind, net in nets(len(set(p))).items():
             run = derin.fit(net, data, epochs=epochs, batch_size=16, optimizer=optim.AdamW(2e-3), progress=False,
                             schedule=optim.CosineAnnealingLR(), clip=optim.ClipByGlobalNorm(1.0))  # fmt: skip
