@@ -77,9 +77,9 @@ def assert_close(ours: dict, theirs: dict, tolerance: float = 1e-5) -> None:
 
 class TestAgainstTorch:
     @settings(max_examples=25, deadline=None)
-    @given(seeds, rates, st.one_of(st.just(0.0), shares), st.floats(-0.5, 0.9), decays, st.booleans())
+    @given(seeds, rates, st.one_of(st.just(0.0), st.floats(1e-6, 0.95)), st.floats(-0.5, 0.9), decays, st.booleans())
     def test_sgd(self, seed, rate, momentum, dampening, decay, nesterov):
-        nesterov = nesterov and momentum > 0
+        nesterov = nesterov and momentum > 0  # one below float32's smallest number is 0 here, and is not in torch
         dampening = 0.0 if nesterov else dampening
         params, grads = start(seed)
         ours = by_derin(SGD(rate, momentum, dampening, decay, nesterov), params, grads)

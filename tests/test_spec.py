@@ -238,3 +238,8 @@ def test_int_and_list_are_taken_for_float_and_tuple():
     a = Nest(1, pair=[1, 2], shape=[3])
     assert type(a.rate) is float and a.pair == (1.0, 2.0) and a.shape == (3,)
     assert spec.structure(a) == spec.structure(Nest(1.0, pair=(1.0, 2.0), shape=(3,)))
+
+
+def test_two_classes_of_derin_cannot_share_a_name():
+    with pytest.raises(TypeError, match=r"the name Linear is taken by derin\.nn\.layers"):
+        type("Linear", (spec.Spec,), {"__module__": "derin.elsewhere", "__qualname__": "Linear"})

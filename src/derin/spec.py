@@ -68,7 +68,11 @@ class Spec:
         leaves = {name for name, hint in _annotations(cls).items() if _mentions_scalar(hint)}
         cls._leaves = frozenset(leaves)
         cls._hints = None  # resolved at first use: forward references
-        _REGISTRY[registered_name(cls)] = cls
+        name = registered_name(cls)
+        own = _REGISTRY.get(name, cls).__module__  # a notebook may define a class again, derin may not use a name twice
+        if ":" not in name and own != cls.__module__:
+            raise TypeError(f"the name {name} is taken by {own}: a file could not tell the two apart.")
+        _REGISTRY[name] = cls
         jax.tree_util.register_pytree_with_keys(cls, _flatten_with_keys, _unflattener(cls), _flatten)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:

@@ -3,16 +3,16 @@
 from derin.engine.experiment import EarlyStopping, Experiment
 from derin.engine.range_test import RangeTest, lr_range_test
 from derin.engine.run import Run, load
-from derin.engine.threshold import Threshold
+from derin.engine.threshold import DecisionThreshold
 from derin.engine.training import EpochReport, fit
 
 __all__ = [
+    "DecisionThreshold",
     "EarlyStopping",
     "EpochReport",
     "Experiment",
     "RangeTest",
     "Run",
-    "Threshold",
     "fit",
     "load",
     "lr_range_test",

@@ -28,7 +28,7 @@ from derin.engine.checkpoint import (
 )
 from derin.engine.epoch import Carry
 from derin.engine.experiment import Experiment
-from derin.engine.threshold import Threshold
+from derin.engine.threshold import DecisionThreshold
 from derin.errors import RunError
 
 
@@ -107,14 +107,14 @@ class RunFolder:
             raise RunError(f"{file} has {len(lines)} lines, and the checkpoint is of epoch {epochs}: it was cut.")
         return lines
 
-    def threshold(self) -> Threshold | None:
+    def threshold(self) -> DecisionThreshold | None:
         """The threshold that was chosen for the run, or None."""
         file = self.path / "threshold.json"
         if not file.exists():
             return None
         found = spec.read(file)
-        if not isinstance(found, Threshold):
-            raise RunError(f"{file} holds a {type(found).__name__}, not a Threshold.")
+        if not isinstance(found, DecisionThreshold):
+            raise RunError(f"{file} holds a {type(found).__name__}, not a DecisionThreshold.")
         return found
 
     def checkpoint(self) -> Path | None:
@@ -139,7 +139,9 @@ class RunFolder:
         about = {"status": status, "best_epoch": int(carry.best_epoch), "begun": list(begun)}
         checkpoint.save(self.path / "checkpoints", epoch, carry, about)
 
-    def keep_threshold(self, threshold: Threshold | None, history: Sequence[dict[str, Any]], why: str = "") -> None:
+    def keep_threshold(
+        self, threshold: DecisionThreshold | None, history: Sequence[dict[str, Any]], why: str = ""
+    ) -> None:
         """Write threshold.json, or remove it, and say so in the journal."""
         old = self.threshold()
         change = {"path": "threshold", "old": spec.to_dict(old), "new": spec.to_dict(threshold)}

@@ -15,7 +15,7 @@ from derin.engine.experiment import Experiment
 from derin.engine.folder import RunFolder
 from derin.engine.predict import blocks, predicted_blocks, predictor
 from derin.engine.programs import program
-from derin.engine.threshold import Threshold, best_threshold, parsed_rule
+from derin.engine.threshold import DecisionThreshold, best_threshold, parsed_rule
 from derin.errors import DataError, RunError, SpecError
 from derin.spec import nearest
 
@@ -47,7 +47,7 @@ class Run:
         self.about_data = about_data or {}
         self.made_on = made_on or {}  # device, cores, jaxlib of a loaded run
         self.begun = begun or []  # losses of the steps done of an epoch that was left, where data stream
-        self.threshold: Threshold | None = None  # see choose_threshold
+        self.threshold: DecisionThreshold | None = None  # see choose_threshold
         self._quick: Any = None
 
     @property
@@ -106,7 +106,7 @@ class Run:
             raise DataError(f"{source!r} is neither a file nor a part of the run's data (train, valid, test).{near}")
         return [self._part(source)] if own else self.schema.batches(source, labelled=True, **reading)
 
-    def choose_threshold(self, rule: str | None, on: Any = "valid", **reading: Any) -> Threshold | None:
+    def choose_threshold(self, rule: str | None, on: Any = "valid", **reading: Any) -> DecisionThreshold | None:
         """Choose from which probability on `predict` calls a row positive, and keep that with the run. S0.31.
 
         rule: "f1", "precision=0.9", "recall=0.95", "cost=FN:5,FP:1"; None: the more probable class again.
@@ -128,7 +128,7 @@ class Run:
                 raise DataError(f"there are no rows in {on!r} to choose a threshold on: load the data with valid=0.15.")
             value, scores = best_threshold(np.concatenate(p), np.concatenate(y), rule)
             named = on if isinstance(on, (str, Path)) else "rows in memory"
-            found = Threshold(value, rule, targets[0].labels[1], str(named), sum(map(len, y)), **scores)
+            found = DecisionThreshold(value, rule, targets[0].labels[1], str(named), sum(map(len, y)), **scores)
         if self.folder:
             self.folder.keep_threshold(found, self.history)
         self.threshold = found

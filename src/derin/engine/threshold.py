@@ -14,7 +14,7 @@ from derin.spec import Spec
 RULES = "f1, precision=0.9, recall=0.95, cost=FN:5,FP:1"
 
 
-class Threshold(Spec):
+class DecisionThreshold(Spec):
     """Rows whose probability of `label` is `value` or more are called `label`; and how good that was where chosen."""
 
     value: float
