@@ -74,7 +74,9 @@ def named() -> dict[str, list[str]]:
     """ID -> public names of derin whose docstrings cite it."""
     public = {}
     for module in PUBLIC:
-        for name, value in vars(importlib.import_module(module)).items():
+        found_in = importlib.import_module(module)
+        for name in sorted({*vars(found_in), *getattr(found_in, "__all__", ())}):  # some are imported when asked for
+            value = getattr(found_in, name)
             where = getattr(value, "__module__", None)
             if where and not name.startswith("_"):
                 public.setdefault((where, getattr(value, "__name__", name)), f"{module}.{name}")
