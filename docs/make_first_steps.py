@@ -65,16 +65,16 @@ def logistic(axes: Any) -> None:
 def boundary(axes: Any) -> None:
     """What a small net says of every point of the plane."""
     random = np.random.default_rng(0)
-    turn = random.uniform(0, np.pi, 200)
+    turn = random.uniform(0, np.pi, 80)
     a, b = np.stack([np.cos(turn), np.sin(turn)], 1), np.stack([1 - np.cos(turn), 0.4 - np.sin(turn)], 1)
-    x = np.concatenate([a, b]) + 0.12 * random.normal(size=(400, 2))
-    y = np.repeat([0, 1], 200)
+    x = np.concatenate([a, b]) + 0.12 * random.normal(size=(160, 2))
+    y = np.repeat([0, 1], 80)
     run = derin.fit(
-        nn.MLP((16, 16), 1), (x.astype("float32"), y), epochs=80, progress=False, optimizer=optim.Adam(0.01)
+        nn.MLP((16, 16), 1), (x.astype("float32"), y), epochs=200, progress=False, optimizer=optim.Adam(0.01)
     )
-    u, v = np.meshgrid(np.linspace(-1.5, 2.5, 120), np.linspace(-1.1, 1.6, 100))
+    u, v = np.meshgrid(np.linspace(-1.5, 2.5, 50), np.linspace(-1.1, 1.6, 40))
     found = run.predict_proba(np.stack([u.ravel(), v.ravel()], 1).astype("float32"))[:, 1].reshape(u.shape)
-    axes.contourf(u, v, found, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.8)
+    axes.contourf(u, v, found, levels=np.linspace(0, 1, 6), cmap="RdBu_r", alpha=0.8)
     axes.contour(u, v, found, levels=[0.5], colors="black", linewidths=1)
     axes.scatter(*x.T, c=y, cmap="RdBu_r", s=6, edgecolors="black", linewidths=0.2)
     axes.set(title="The decision surface of a net of 16-16", xlabel="first input", ylabel="second input")
@@ -83,8 +83,8 @@ def boundary(axes: Any) -> None:
 def surface(axes: Any) -> None:
     """Three ways down a cost that is steep one way and flat the other, as inputs of different sizes make it."""
     cost = lambda w: 0.5 * (w[0] ** 2 + 12 * w[1] ** 2)  # noqa: E731
-    u, v = np.meshgrid(np.linspace(-3.3, 1, 100), np.linspace(-1.4, 1.4, 80))
-    axes.contour(u, v, cost((u, v)), levels=14, colors="lightgrey", linewidths=0.8)
+    u, v = np.meshgrid(np.linspace(-3.3, 1, 40), np.linspace(-1.4, 1.4, 40))
+    axes.contour(u, v, cost((u, v)), levels=8, colors="lightgrey", linewidths=0.8)
     start = jnp.array([-3.0, 1.1])
     for rate, momentum, colour in ((0.03, 0.0, SHADES[4]), (0.155, 0.0, "tab:red"), (0.03, 0.8, "tab:green")):
         path = np.array(descent(cost, start, rate, 25, momentum))
