@@ -8,6 +8,7 @@
 """
 
 from derin.data.dataset import Batch, Dataset, Inputs, Line, Part, Schema, load
+from derin.data.folds import Fold, folds, restandardised, union
 from derin.data.report import Survey, survey
 from derin.data.splits import Split, split_rows
 from derin.data.targets import ClassTarget, NumberTarget, Target, fit_target
@@ -18,6 +19,7 @@ __all__ = [
     "ClassTarget",
     "DataWarning",
     "Dataset",
+    "Fold",
     "Inputs",
     "Line",
     "NumberTarget",
@@ -27,7 +29,10 @@ __all__ = [
     "Survey",
     "Target",
     "fit_target",
+    "folds",
     "load",
+    "restandardised",
     "split_rows",
     "survey",
+    "union",
 ]

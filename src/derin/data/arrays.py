@@ -56,6 +56,10 @@ class ArrayInputs(Inputs):
         if any(len(np.atleast_1d(v)) != self.shape[-1] for v in (self.mean, self.scale, self.fill)):
             raise DataError(f"ArrayInputs of shape {self.shape} needs {self.shape[-1]} means, scales and fills.")
 
+    @property
+    def standardised(self) -> np.ndarray | None:
+        return np.arange(self.shape[0] + len(self.missing)) < self.shape[0] if len(self.shape) == 1 else None
+
     def encode(self, raw: Any) -> np.ndarray:
         """[n, *shape] -> float32 [n, *shape] (wider by the columns that say what was missing)"""
         x = np.asarray(self._source(readers.inputs(raw))[:])

@@ -17,7 +17,7 @@ import numpy as np
 from derin.data import stream
 from derin.data.dataset import Batch, Dataset, Inputs, Part, Schema, Y, kept_options
 from derin.data.readers import PARTS, Read
-from derin.data.splits import Split, split_rows
+from derin.data.splits import Split, group_codes, split_rows
 from derin.data.targets import ClassTarget, NumberTarget, Target, fit_target, infer_task, present
 from derin.data.warning import DataWarning
 from derin.errors import DataError
@@ -72,6 +72,7 @@ def assemble(
     if finish is not None:
         inputs = finish(inputs, xs[0])
     several = len(ys) > 1
+    cut = np.concatenate([split.train, split.valid])
     parts = [
         Part(x, tuple(y[part] for y in ys) if several else ys[0][part], part) for x, part in zip(xs, split, strict=True)
     ]
@@ -83,6 +84,8 @@ def assemble(
         source=_source(source, options),
         options=kept_options(_absolute(options), DEFAULTS),
         notes=said,
+        groups=None if (column := _column(read, options["group"], "group", cut)) is None else group_codes(column),
+        times=_column(read, options["time"], "time", cut),
     )
 
 

@@ -103,6 +103,11 @@ class Column(Spec):
         """What each of these numbers is called."""
         return ()
 
+    @property
+    def standardised(self) -> tuple[bool, ...]:
+        """Which of them have mean 0 and deviation 1 over the training part."""
+        return (False,) * self.width
+
     def encode(self, column: pl.Series, first: int = 0) -> tuple[np.ndarray, int]:
         """[n] cells -> ([n, width], how many were levels that training has not)
 
@@ -137,6 +142,10 @@ class NumericColumn(Column):
     @property
     def features(self) -> tuple[str, ...]:
         return (self.name, f"{self.name} is missing")[: self.width]
+
+    @property
+    def standardised(self) -> tuple[bool, ...]:
+        return (self.scaling == "standard", False)[: self.width]
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """float64 [n], no nan -> float64 [n]"""
@@ -249,6 +258,10 @@ class DateColumn(Column):
         ]
         return (*named, f"{self.name} is missing")[: self.width]
 
+    @property
+    def standardised(self) -> tuple[bool, ...]:
+        return tuple(feature == f"{self.name} year" for feature in self.features)
+
     def encode(self, column: pl.Series, first: int = 0) -> tuple[np.ndarray, int]:
         moments = _moments(column, self.form, first)
         gaps = moments.is_null().to_numpy()
@@ -300,6 +313,11 @@ class TableInputs(Inputs):
     def features(self) -> tuple[str, ...]:
         """What the columns of x are called."""
         return tuple(f for c in self.columns for f in c.features) + tuple(c.name for c in self.embedded)
+
+    @property
+    def standardised(self) -> np.ndarray:
+        found = [f for c in self.columns for f in c.standardised]
+        return np.array(found + [False] * len(self.embedded), bool)
 
     def meaning(self) -> TableInputs:
         columns = tuple(c.replace(form="") if isinstance(c, (NumericColumn, DateColumn)) else c for c in self.columns)

@@ -87,6 +87,11 @@ class Inputs(Spec):
         """The table of columns."""
         return []
 
+    @property
+    def standardised(self) -> np.ndarray | None:
+        """Which columns of x have mean 0 and deviation 1 over the training part; None if x is no table.   bool [d]"""
+        return None
+
     def meaning(self) -> Inputs:
         """The same without how the source was written down: two files of equal rows mean the same."""
         return self
@@ -121,7 +126,9 @@ class Dataset:
     """Three encoded parts and their schema; print it to see what was understood.
 
     source: where it came from, None for data in memory. options: what to pass to `load` again, JSON-able.
-    notes: sentences for the person (columns left out, rows dropped, how a file was read)."""
+    notes: sentences for the person (columns left out, rows dropped, how a file was read).
+    groups, times: of the rows of train, then those of valid, where they decided the split: codes (-1 is none)
+    and moments. They cut folds as well."""
 
     def __init__(
         self,
@@ -133,12 +140,15 @@ class Dataset:
         source: str | None = None,
         options: dict[str, Any] | None = None,
         notes: Sequence[str] = (),
+        groups: np.ndarray | None = None,
+        times: np.ndarray | None = None,
     ) -> None:
         nothing = take(train, np.zeros(0, np.int64))
         self.schema, self.train = schema, train
         self.valid = nothing if valid is None else valid
         self.test = nothing if test is None else test
         self.source, self.options, self.notes = source, options or {}, tuple(notes)
+        self.groups, self.times = groups, times
         self._fingerprint: str | None = None
 
     @property

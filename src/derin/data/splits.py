@@ -150,14 +150,15 @@ def _by_group(groups: np.ndarray, labels: np.ndarray | None, shares: np.ndarray,
     return _from_parts(part_of[code])
 
 
+def group_codes(groups: np.ndarray) -> np.ndarray:
+    """Groups as whole numbers, -1 for None.   [n] -> int32 [n]"""
+    missing = np.array([g is None for g in groups.tolist()], bool)
+    return np.where(missing, -1, np.unique(groups.astype(str), return_inverse=True)[1]).astype(np.int32)
+
+
 def _by_time(times: np.ndarray, shares: np.ndarray) -> Split:
     """Cut the sorted moments; a cut falls only between two different moments."""
-    missing = np.isnat(times) if times.dtype.kind in "mM" else (times != times)
-    if missing.any():
-        raise DataError(
-            f"{int(missing.sum())} rows have no time, the first of them row {int(np.argmax(missing))}; "
-            "a split by time needs one in every row."
-        )
+    refuse_missing_times(times, "a split by time needs")
     order = np.argsort(times, kind="stable")
     n, ordered = len(times), times[order]
     counts = _whole(n, shares)
@@ -180,6 +181,16 @@ def _by_time(times: np.ndarray, shares: np.ndarray) -> Split:
     a, b = cuts
     a = b if a < 0 else a
     return Split(*(np.sort(rows).astype(np.int64) for rows in (order[:a], order[a:b], order[b:])))
+
+
+def refuse_missing_times(times: np.ndarray, needs: str) -> None:
+    """Raises DataError: so many rows have no time, and what needs one in every row."""
+    missing = np.isnat(times) if times.dtype.kind in "mM" else (times != times)
+    if missing.any():
+        raise DataError(
+            f"{int(missing.sum())} rows have no time, the first of them row {int(np.argmax(missing))}; "
+            f"{needs} one in every row."
+        )
 
 
 def _given(n: int, indices: Sequence[Any]) -> Split:

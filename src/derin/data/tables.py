@@ -27,7 +27,7 @@ from derin.data.columns import (
 from derin.data.dataset import Dataset, Part, Schema, kept_options
 from derin.data.frames import batches, frames, is_table, natural, read, read_format, target_values
 from derin.data.report import giveaways
-from derin.data.splits import Split, split_rows
+from derin.data.splits import Split, group_codes, split_rows
 from derin.data.targets import MISSING, ClassTarget, Target, as_numbers, fit_target, infer_task
 from derin.data.warning import DataWarning
 from derin.errors import DataError
@@ -154,6 +154,7 @@ def load_table(
         Part(x, tuple(y[i] for y in ys) if len(ys) > 1 else ys[0][i], rows[i].astype(np.int64))
         for x, i in zip(xs, split, strict=True)
     ]
+    cut = head[np.concatenate([split.train, split.valid])]  # what folds are made of
     again = all(isinstance(s, (str, Path)) for s in table.sources)
     return Dataset(
         Schema(inputs, tuple(fitted)),
@@ -161,6 +162,8 @@ def load_table(
         source=str(Path(source).resolve()) if again else None,
         options=kept_options(options, _defaults()) if again else {},
         notes=notes,
+        groups=group_codes(cut[chosen["group"]].cast(str).to_numpy()) if "group" in chosen else None,
+        times=cut[chosen["time"]].to_numpy() if "time" in chosen else None,
     )
 
 
