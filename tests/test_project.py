@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import runpy
@@ -54,6 +55,56 @@ def test_import_is_light(code: str) -> None:
     }
     said = run(sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)").stdout
     assert large & set(said.split()) == set()
+
+
+RARE = (
+    "adaptive attention conv_layers convolution embedding losses_ctc losses_pairs maps padding pooling recurrence "
+    "recurrent torch_weights window winograd"
+)
+
+
+def test_a_net_of_dense_layers_imports_no_other_layers(tmp_path: Path) -> None:
+    """From an experiment's file to saved weights: what it names is loaded, and what every run needs."""
+    table = tmp_path / "t.csv"
+    table.write_text("a,b,kind\n" + "".join(f"{i % 7},{i % 5},{'xy'[i % 2]}\n" for i in range(40)))
+    words = f"fit {table} -t kind --net mlp:4 --epochs 1 --quiet --set optimizer=Adam(1e-3) --out {tmp_path / 'run'}"
+    code = f"import sys; from derin.cli import run; print(run({words.split()}), *sys.modules)"
+    exit_code, *seen = run(sys.executable, "-c", code).stdout.split()
+    assert exit_code == "0" and "derin.nn.layers" in seen
+    unused = {f"derin.nn.{name}" for name in RARE.split()} | {"derin.models.images", "derin.models.linear"}
+    unused |= {f"derin.optim.{name}" for name in ("adaptive", "cycles", "lbfgs", "muon", "plateau", "signs")}
+    assert unused & set(seen) == set()
+
+
+def test_a_name_in_a_file_loads_its_own_module_only() -> None:
+    code = (
+        "from derin import spec; print(spec.parse('Sequential(LSTM(4), Linear(1))')); import sys; print(*sys.modules)"
+    )
+    shown, seen = run(sys.executable, "-c", code).stdout.splitlines()
+    assert shown == "Sequential(LSTM(4), Linear(1))"
+    assert {"derin.nn.recurrent"} == {f"derin.nn.{m}" for m in RARE.split() if m != "recurrence"} & set(seen.split())
+    code = "from derin import spec; spec.parse('Sequential(MultiheadAtention(4))')"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stderr
+    assert "no spec is called 'MultiheadAtention'. Nearest: MultiheadAttention" in told
+
+
+@pytest.mark.parametrize("package", ["nn", "optim", "models"])
+def test_names_that_wait_are_all_named(package: str) -> None:
+    """What editors and mypy see, what is imported when asked for, and what is public are the same names."""
+    module = importlib.import_module(f"derin.{package}")
+    tree = ast.parse((ROOT / "src" / "derin" / package / "__init__.py").read_text(encoding="utf-8"))
+    (branch,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {(a.name, node.module) for node in branch.body for a in node.names}
+    table = next(node for node in ast.walk(branch) if isinstance(node, ast.Dict))
+    waiting = {
+        (name, f"derin.{package}.{home}") for home, names in ast.literal_eval(table).items() for name in names.split()
+    }
+    assert typed == waiting
+    for name, home in waiting:
+        assert getattr(module, name) is getattr(sys.modules[home], name)
+    assert {name for name, _ in waiting} <= {*module.__all__} <= {*dir(module)}
+    with pytest.raises(AttributeError, match=f"module 'derin.{package}' has no attribute 'Lineer'"):
+        _ = module.Lineer
 
 
 def test_help_comes_without_jax() -> None:

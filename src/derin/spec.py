@@ -20,6 +20,7 @@ import ast
 import builtins
 import dataclasses
 import difflib
+import importlib
 import inspect
 import json
 import math
@@ -390,8 +391,7 @@ def registered_name(cls: type) -> str:
 
 def registered(name: str) -> type[Spec]:
     """The class of that name. Raises SpecError that says which module to import, or the nearest name."""
-    _import_all()
-    if name in _REGISTRY:
+    if _known(name):
         return _REGISTRY[name]
     module, _, short = name.rpartition(":")
     same = [n for n in _REGISTRY if ":" in n and n.rpartition(":")[2] == short]
@@ -413,16 +413,24 @@ def registered(name: str) -> type[Spec]:
     raise SpecError(f"no spec is called {name!r}.{nearest(name, _REGISTRY)}")
 
 
+def _known(name: str) -> bool:
+    """Whether a class of that name is registered; derin's own are imported for it, as few as need be."""
+    if name not in _REGISTRY and ":" not in name:
+        for package in ("nn", "optim", "models"):  # what most files name, and one module knows it
+            home = importlib.import_module(f"derin.{package}")
+            if name in home.__all__:
+                getattr(home, name)
+    if name not in _REGISTRY and ":" not in name:
+        _import_all()
+    return name in _REGISTRY
+
+
 def _import_all() -> None:
     """Every class of derin that a file may name."""
-    import derin.data
-    import derin.data.arrays
-    import derin.data.columns
-    import derin.data.images
-    import derin.engine
-    import derin.models
-    import derin.nn
-    import derin.optim  # noqa: F401
+    for name in ("data.arrays", "data.columns", "data.images", "engine", "models", "nn", "optim"):
+        module = importlib.import_module(f"derin.{name}")
+        for public in getattr(module, "__all__", ()):  # some are imported when they are asked for
+            getattr(module, public)
 
 
 # -- text: `AdamW(learning_rate=3e-4)`, `0.5`, `full`
@@ -573,7 +581,7 @@ def _checked(spec: Any, name: str, hint: Any, value: Any) -> Any:
         value = float(value)
     if not _fits(value, hint):
         named = value.__name__ if isinstance(value, type) else value
-        meant = f" Write {named}(...)." if isinstance(named, str) and named in _REGISTRY else ""
+        meant = f" Write {named}(...)." if isinstance(named, str) and named.isidentifier() and _known(named) else ""
         got = f"{value!r} ({type(value).__name__})"
         raise SpecError(f"{type(spec).__name__}.{name} must be {_words(hint)}, got {got}.{meant}")
     return _cast(value, hint) if not isinstance(value, Spec) else value

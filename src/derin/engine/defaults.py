@@ -8,8 +8,8 @@ import numpy as np
 
 from derin.engine.experiment import EarlyStopping, Experiment
 from derin.errors import SpecError
-from derin.models import SmallCNN, TabularMLP
-from derin.nn import MLP, Flatten, Module, Sequential
+from derin.models import TabularMLP
+from derin.nn import MLP, Module, Sequential
 from derin.optim import Adam, AdamW, ClipByGlobalNorm, CosineAnnealingLR
 
 FEW_ROWS = 1500  # training rows; below, waves only help a net to learn the rows by heart
@@ -31,8 +31,12 @@ def default_experiment(dataset: Any, net: str | Module | None = None, **fields: 
     kind, _, text = (net or ("cnn" if len(shape) == 3 else "mlp")).partition(":")
     widths = _widths(net, text)
     if kind == "mlp":
-        mlp = MLP(widths or (128, 64), out)
-        return Experiment(net=Sequential(Flatten(), mlp) if len(shape) > 1 else mlp, **_stopping(dataset, fields))
+        mlp: Module = MLP(widths or (128, 64), out)
+        if len(shape) > 1:
+            from derin.nn import Flatten  # tables need no maps
+
+            mlp = Sequential(Flatten(), mlp)
+        return Experiment(net=mlp, **_stopping(dataset, fields))
     if kind == "cnn":
         return _for_images(shape, widths, out, fields)
     known = "mlp, mlp:128,64, cnn, cnn:32,64, or Sequential(Linear(64), ...)"
@@ -57,6 +61,8 @@ def _for_images(shape: tuple[int, ...], widths: tuple[int, ...], out: int, field
     """A small convolutional net, its learning rate falling to zero along half a cosine."""
     if len(shape) != 3:
         raise SpecError(f"a cnn is for images, [height, width, channels]; these rows have shape {shape}.")
+    from derin.models import SmallCNN  # tables need no convolutions
+
     sides = min(shape[:2])
     fitting = tuple(w for i, w in enumerate((32, 64, 128)) if sides // 2 ** (i + 1) >= 4) or (32,)
     defaults: dict[str, Any] = {"optimizer": Adam(2e-3), "schedule": CosineAnnealingLR(by="step"), "epochs": 6}

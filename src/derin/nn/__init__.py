@@ -1,5 +1,7 @@
 """Layers, activations, losses and initialisers, with torch's names, layouts and defaults."""
 
+from typing import TYPE_CHECKING
+
 from derin.nn.activation_functions import (
     celu,
     elu,
@@ -63,26 +65,7 @@ from derin.nn.activations import (
     Tanhshrink,
     Threshold,
 )
-from derin.nn.adaptive import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveAvgPool3d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AdaptiveMaxPool3d,
-    GlobalAvgPool,
-    GlobalMaxPool,
-)
-from derin.nn.attention import (
-    MultiheadAttention,
-    TransformerDecoder,
-    TransformerDecoderLayer,
-    TransformerEncoder,
-    TransformerEncoderLayer,
-)
 from derin.nn.composition import Branches, Join, Residual, Sequential, Shared, Split
-from derin.nn.conv_layers import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from derin.nn.embedding import Embedding, Given, LearnedPositions, SinusoidalPositions
 from derin.nn.init import (
     Dirac,
     Eye,
@@ -103,14 +86,7 @@ from derin.nn.init import (
     Zeros,
     calculate_gain,
 )
-from derin.nn.layers import (
-    MLP,
-    AlphaDropout,
-    Bilinear,
-    Dropout,
-    Identity,
-    Linear,
-)
+from derin.nn.layers import MLP, AlphaDropout, Bilinear, Dropout, Identity, Linear
 from derin.nn.losses import (
     GaussianNLLLoss,
     HuberLoss,
@@ -123,18 +99,6 @@ from derin.nn.losses import (
     SeveralInputs,
     SmoothL1Loss,
 )
-from derin.nn.losses_binary import (
-    BCELoss,
-    BCEWithLogitsLoss,
-    HingeLoss,
-    MultiLabelSoftMarginLoss,
-    SigmoidFocalLoss,
-    SoftMarginLoss,
-)
-from derin.nn.losses_classes import CrossEntropyLoss, FocalLoss, KLDivLoss, MultiMarginLoss, NLLLoss
-from derin.nn.losses_ctc import CTCLoss
-from derin.nn.losses_pairs import CosineEmbeddingLoss, HingeEmbeddingLoss, MarginRankingLoss, TripletMarginLoss
-from derin.nn.maps import Dropout1d, Dropout2d, Dropout3d, Flatten, PixelShuffle, PixelUnshuffle, Unflatten, Upsample
 from derin.nn.module import (
     Arrays,
     Init,
@@ -149,36 +113,104 @@ from derin.nn.module import (
     summary,
 )
 from derin.nn.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from derin.nn.padding import (
-    CircularPad1d,
-    CircularPad2d,
-    CircularPad3d,
-    ConstantPad1d,
-    ConstantPad2d,
-    ConstantPad3d,
-    ReflectionPad1d,
-    ReflectionPad2d,
-    ReflectionPad3d,
-    ReplicationPad1d,
-    ReplicationPad2d,
-    ReplicationPad3d,
-    ZeroPad1d,
-    ZeroPad2d,
-    ZeroPad3d,
-)
-from derin.nn.pooling import (
-    AvgPool1d,
-    AvgPool2d,
-    AvgPool3d,
-    LPPool1d,
-    LPPool2d,
-    LPPool3d,
-    MaxPool1d,
-    MaxPool2d,
-    MaxPool3d,
-)
-from derin.nn.recurrent import GRU, LSTM, RNN, GRUCell, LastStep, LSTMCell, RNNCell, WithState
-from derin.nn.torch_weights import TorchWeights, load_torch
+from derin.on_demand import on_demand
+
+# a net of dense layers needs what stands above; the rest is imported when it is asked for
+if TYPE_CHECKING:
+    from derin.nn.adaptive import (
+        AdaptiveAvgPool1d,
+        AdaptiveAvgPool2d,
+        AdaptiveAvgPool3d,
+        AdaptiveMaxPool1d,
+        AdaptiveMaxPool2d,
+        AdaptiveMaxPool3d,
+        GlobalAvgPool,
+        GlobalMaxPool,
+    )
+    from derin.nn.attention import (
+        MultiheadAttention,
+        TransformerDecoder,
+        TransformerDecoderLayer,
+        TransformerEncoder,
+        TransformerEncoderLayer,
+    )
+    from derin.nn.conv_layers import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+    from derin.nn.embedding import Embedding, Given, LearnedPositions, SinusoidalPositions
+    from derin.nn.losses_binary import (
+        BCELoss,
+        BCEWithLogitsLoss,
+        HingeLoss,
+        MultiLabelSoftMarginLoss,
+        SigmoidFocalLoss,
+        SoftMarginLoss,
+    )
+    from derin.nn.losses_classes import CrossEntropyLoss, FocalLoss, KLDivLoss, MultiMarginLoss, NLLLoss
+    from derin.nn.losses_ctc import CTCLoss
+    from derin.nn.losses_pairs import CosineEmbeddingLoss, HingeEmbeddingLoss, MarginRankingLoss, TripletMarginLoss
+    from derin.nn.maps import (
+        Dropout1d,
+        Dropout2d,
+        Dropout3d,
+        Flatten,
+        PixelShuffle,
+        PixelUnshuffle,
+        Unflatten,
+        Upsample,
+    )
+    from derin.nn.padding import (
+        CircularPad1d,
+        CircularPad2d,
+        CircularPad3d,
+        ConstantPad1d,
+        ConstantPad2d,
+        ConstantPad3d,
+        ReflectionPad1d,
+        ReflectionPad2d,
+        ReflectionPad3d,
+        ReplicationPad1d,
+        ReplicationPad2d,
+        ReplicationPad3d,
+        ZeroPad1d,
+        ZeroPad2d,
+        ZeroPad3d,
+    )
+    from derin.nn.pooling import (
+        AvgPool1d,
+        AvgPool2d,
+        AvgPool3d,
+        LPPool1d,
+        LPPool2d,
+        LPPool3d,
+        MaxPool1d,
+        MaxPool2d,
+        MaxPool3d,
+    )
+    from derin.nn.recurrent import GRU, LSTM, RNN, GRUCell, LastStep, LSTMCell, RNNCell, WithState
+    from derin.nn.torch_weights import TorchWeights, load_torch
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "adaptive": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d "
+            "AdaptiveMaxPool2d AdaptiveMaxPool3d GlobalAvgPool GlobalMaxPool",
+            "attention": "MultiheadAttention TransformerDecoder TransformerDecoderLayer TransformerEncoder "
+            "TransformerEncoderLayer",
+            "conv_layers": "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d",
+            "embedding": "Embedding Given LearnedPositions SinusoidalPositions",
+            "losses_binary": "BCELoss BCEWithLogitsLoss HingeLoss MultiLabelSoftMarginLoss SigmoidFocalLoss "
+            "SoftMarginLoss",
+            "losses_classes": "CrossEntropyLoss FocalLoss KLDivLoss MultiMarginLoss NLLLoss",
+            "losses_ctc": "CTCLoss",
+            "losses_pairs": "CosineEmbeddingLoss HingeEmbeddingLoss MarginRankingLoss TripletMarginLoss",
+            "maps": "Dropout1d Dropout2d Dropout3d Flatten PixelShuffle PixelUnshuffle Unflatten Upsample",
+            "padding": "CircularPad1d CircularPad2d CircularPad3d ConstantPad1d ConstantPad2d ConstantPad3d "
+            "ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d "
+            "ReplicationPad3d ZeroPad1d ZeroPad2d ZeroPad3d",
+            "pooling": "AvgPool1d AvgPool2d AvgPool3d LPPool1d LPPool2d LPPool3d MaxPool1d MaxPool2d MaxPool3d",
+            "recurrent": "GRU LSTM RNN GRUCell LastStep LSTMCell RNNCell WithState",
+            "torch_weights": "TorchWeights load_torch",
+        },
+    )
 
 __all__ = [
     "CELU",

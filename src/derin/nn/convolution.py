@@ -17,19 +17,17 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from derin.nn.module import as_written
 from derin.nn.window import Sizes, Window, cells, in_blocks
 from derin.nn.winograd import winograd
 
-__all__ = ["as_written", "conv", "conv_transpose"]
+__all__ = ["conv", "conv_transpose"]
 
 _CACHE = 6 * 2**20  # numbers in the patches up to which a matrix product beats XLA's convolution
 _CHANNELS = 8  # fewer of them make no matrices worth Winograd's additions
@@ -63,21 +61,8 @@ def conv_transpose(x: jax.Array, w: jax.Array, window: Window, sizes: Sizes, gro
     return _transposed(x, w, window, sizes)
 
 
-_as_written = ContextVar("_as_written", default=False)
-
-
-@contextmanager
-def as_written() -> Iterator[None]:
-    """Trace convolutions as such, whatever is faster: nn.summary counts their products."""
-    token = _as_written.set(True)
-    try:
-        yield
-    finally:
-        _as_written.reset(token)
-
-
 def _elsewhere() -> bool:
-    return jax.default_backend() != "cpu" or _as_written.get()
+    return jax.default_backend() != "cpu" or as_written.get()
 
 
 def _xla(x: jax.Array, w: jax.Array, window: Window, groups: int = 1, **more: Any) -> jax.Array:

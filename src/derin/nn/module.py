@@ -18,6 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,7 +27,6 @@ import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
 from derin.errors import ModelError
-from derin.nn.convolution import as_written
 from derin.spec import Scalar, Spec, _field_names, _rebuilding
 
 __all__ = [
@@ -512,12 +512,18 @@ def _kinds(net: Module) -> dict[str, str]:
     return found
 
 
+as_written = ContextVar("as_written", default=False)  # True: layers trace a convolution as one, whatever is faster
+
+
 def _multiply_adds(net: Module, declared: dict[str, Declared], inputs: Any) -> dict[str, int]:
     """Multiply-adds of matrix products and convolutions by layer, read off the traced program."""
     params = {p: jax.ShapeDtypeStruct(d.shape, d.dtype) for p, d in declared.items() if d.kind == "param"}
     state = {p: jax.ShapeDtypeStruct(d.shape, d.dtype) for p, d in declared.items() if d.kind == "state"}
-    with as_written():
+    token = as_written.set(True)
+    try:
         jaxpr = jax.make_jaxpr(lambda p, s, *xs: net.apply(p, s, *xs)[0])(params, state, *inputs)
+    finally:
+        as_written.reset(token)
     found: dict[str, int] = {}
     paths = _kinds(net)
 
