@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from derin import data, nn, optim, spec
     from derin.data import load as load_data
+    from derin.distributions import choice, integer, log, log_integer, one_minus_log, uniform
     from derin.engine import EarlyStopping, Experiment, Run, fit, load, lr_range_test
     from derin.errors import DataError, DerinError, ModelError, RunError, SpecError, TrainingFailed
     from derin.models import LinearRegression, LogisticRegression, SoftmaxRegression
@@ -33,19 +34,26 @@ __all__ = [
     "SoftmaxRegression",
     "SpecError",
     "TrainingFailed",
+    "choice",
     "data",
     "fit",
+    "integer",
     "load",
     "load_data",
+    "log",
+    "log_integer",
     "lr_range_test",
     "nn",
+    "one_minus_log",
     "optim",
     "spec",
+    "uniform",
 ]
 
 # `derin --help` must not wait for JAX: each name is imported when it is first asked for
 _HOMES = {
     "load_data": "data",
+    **dict.fromkeys(("choice", "integer", "log", "log_integer", "one_minus_log", "uniform"), "distributions"),
     **dict.fromkeys(("EarlyStopping", "Experiment", "Run", "fit", "load", "lr_range_test"), "engine"),
     **dict.fromkeys(("LinearRegression", "LogisticRegression", "SoftmaxRegression"), "models"),
 }

@@ -59,6 +59,8 @@ class Spec:
     _variadic: typing.ClassVar[str | None] = None  # the field that takes all positional values: Sequential(a, b)
     _leaves: typing.ClassVar[frozenset[str]] = frozenset()
     _hints: typing.ClassVar[dict[str, Any] | None] = None
+    _is_distribution = False  # derin.uniform, derin.log, ...: it stands where a value will be
+    _has_distributions = False  # one stands in a field, or anywhere below: a search space, not yet a value
 
     def __init_subclass__(cls) -> None:
         if {"__init__", "__post_init__"} & vars(cls).keys():
@@ -102,12 +104,21 @@ class Spec:
         if not getattr(_rebuilding, "on", False):
             for name, hint in _resolved_hints(type(self)).items():
                 self.__dict__[name] = _checked(self, name, hint, self.__dict__[name])
+            self._convert()
+        for value in self.__dict__.values():
+            if isinstance(value, (Spec, tuple)) and _holds_distributions(value):
+                self.__dict__["_has_distributions"] = True
+                break
+        if not getattr(_rebuilding, "on", False) and (self._is_distribution or not self._has_distributions):
             self.check()
         self._complete()
         self.__dict__["_sealed"] = True
 
     def check(self) -> None:
         """Refuse values that have the right type and cannot work. Skip what is not a Python number."""
+
+    def _convert(self) -> None:
+        """Turn what a person may write into what a file holds; also where distributions stand around it."""
 
     def _complete(self) -> None:
         """Make what follows from the fields; a Module makes its layers here."""
@@ -257,6 +268,43 @@ def leaf_paths(spec: Any) -> list[str]:
     """The dotted path of every leaf, in the order of jax.tree.leaves."""
     found, _ = jax.tree_util.tree_flatten_with_path(spec)
     return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in found]
+
+
+# -- distributions: a spec that holds one is a search space (distributions.py, tune/space.py)
+
+
+def distributions(value: Any, at: str = "") -> dict[str, Any]:
+    """The distributions in a spec, by path.
+
+    >>> from derin import log, optim
+    >>> distributions(optim.SGD(log(1e-4, 0.1), momentum=0.9))
+    {'learning_rate': log(0.0001, 0.1)}
+    """
+    if not _holds_distributions(value):
+        return {}
+    if isinstance(value, Spec) and value._is_distribution:
+        return {at: value}
+    parts = _fields(value).items() if isinstance(value, Spec) else enumerate(value)
+    return {p: d for name, v in parts for p, d in distributions(v, f"{at}.{name}" if at else str(name)).items()}
+
+
+def require_fixed(value: Any, what: str) -> None:
+    """Raise SpecError if a distribution stands where `what` needs a value."""
+    if not _holds_distributions(value):
+        return
+    found = distributions(value)
+    listed = ", ".join(f"{path or type(value).__name__} = {d!r}" for path, d in [*found.items()][:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    raise SpecError(
+        f"{what} needs values, and this is a search space: {listed}{more}. derin.tune(experiment, data) searches it, "
+        f"`derin tune` on the command line; for one run give a value in place of each distribution."
+    )
+
+
+def _holds_distributions(value: Any) -> bool:
+    if isinstance(value, Spec):
+        return value._has_distributions
+    return isinstance(value, tuple) and any(map(_holds_distributions, value))
 
 
 # -- files
@@ -416,7 +464,7 @@ def registered(name: str) -> type[Spec]:
 def _known(name: str) -> bool:
     """Whether a class of that name is registered; derin's own are imported for it, as few as need be."""
     if name not in _REGISTRY and ":" not in name:
-        for package in ("nn", "optim", "models"):  # what most files name, and one module knows it
+        for package in ("distributions", "nn", "optim", "models"):  # what most files name, and one module knows it
             home = importlib.import_module(f"derin.{package}")
             if name in home.__all__:
                 getattr(home, name)
@@ -427,7 +475,8 @@ def _known(name: str) -> bool:
 
 def _import_all() -> None:
     """Every class of derin that a file may name."""
-    for name in ("data.arrays", "data.columns", "data.images", "engine", "models", "nn", "optim"):
+    homes = ("data.arrays", "data.columns", "data.images", "distributions", "engine", "models", "nn", "optim")
+    for name in (*homes, "tune.samplers"):
         module = importlib.import_module(f"derin.{name}")
         for public in getattr(module, "__all__", ()):  # some are imported when they are asked for
             getattr(module, public)
@@ -583,6 +632,8 @@ def _checked(spec: Any, name: str, hint: Any, value: Any) -> Any:
         named = value.__name__ if isinstance(value, type) else value
         meant = f" Write {named}(...)." if isinstance(named, str) and named.isidentifier() and _known(named) else ""
         got = f"{value!r} ({type(value).__name__})"
+        if getattr(value, "_is_distribution", False) and value._fits_rounded(lambda v: _fits(v, hint)):
+            meant = " Whole numbers: integer(...) or log_integer(...)."
         raise SpecError(f"{type(spec).__name__}.{name} must be {_words(hint)}, got {got}.{meant}")
     return _cast(value, hint) if not isinstance(value, Spec) else value
 
@@ -618,6 +669,8 @@ def _options(hint: Any) -> tuple[Any, ...]:
 def _fits(value: Any, hint: Any) -> bool:
     if hint is Any or hint is typing.Self:
         return True
+    if isinstance(value, Spec) and value._is_distribution:
+        return value._fits(lambda v: _fits(v, hint))  # type: ignore[attr-defined]
     if _options(hint):
         return any(_fits(value, option) for option in _options(hint))
     origin, args = typing.get_origin(hint), typing.get_args(hint)

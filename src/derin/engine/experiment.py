@@ -9,6 +9,7 @@ import math
 import typing
 from typing import Any, Literal
 
+from derin.distributions import Distribution
 from derin.errors import SpecError
 from derin.nn import Loss, Module
 from derin.optim import (
@@ -105,6 +106,6 @@ class Experiment(Spec):
 
 def experiment_of(net: Any, fields: dict[str, Any]) -> Experiment:
     """Experiment(net=net, **fields), where an optax transformation may stand for the optimizer."""
-    if "optimizer" in fields and not isinstance(fields["optimizer"], Optimizer):
+    if "optimizer" in fields and not isinstance(fields["optimizer"], Optimizer | Distribution):
         fields = fields | {"optimizer": as_optimizer(fields["optimizer"])}
     return Experiment(net=net, **fields)

@@ -83,6 +83,7 @@ class RunFolder:
         found = spec.read(self.path / "experiment.json")
         if not isinstance(found, Experiment):
             raise RunError(f"{self.path / 'experiment.json'} holds a {type(found).__name__}, not an Experiment.")
+        spec.require_fixed(found, f"the run in {self.path}")
         return found
 
     def about_data(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from derin.engine.metrics import metric
 from derin.errors import DataError, ModelError, SpecError
 from derin.nn import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
 from derin.optim.penalties import penalties_of
+from derin.spec import require_fixed
 
 DEFAULT_METRICS = {"classes": ("accuracy",), "number": ("rmse", "r2")}
 
@@ -21,8 +22,9 @@ def task_of(experiment: Experiment, schema: Any, x: Any, class_counts: tuple[int
     """The task for inputs shaped like x.
 
     Raises ModelError if the net's output does not fit the targets, SpecError for a metric, loss or class
-    weights that do not.
+    weights that do not, and for a distribution in place of a value.
     """
+    require_fixed(experiment, "training")
     layer = schema.input_layer()
     targets = schema.targets
     kinds = {_kind(t) for t in targets}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import jax.numpy as jnp
 
+from derin.distributions import choice
 from derin.errors import ModelError, SpecError
 from derin.nn.activations import Function
 from derin.nn.checks import array_input, at_least
@@ -35,7 +36,7 @@ class Sequential(Module):
 
         def __init__(self, *layers: Layer) -> None: ...
 
-    def check(self) -> None:
+    def _convert(self) -> None:
         self.layers = _as_layers(self, self.layers)
 
     def forward(self, x: Any) -> Any:
@@ -63,7 +64,7 @@ class Residual(Module):
 
         def __init__(self, *layers: Layer) -> None: ...
 
-    def check(self) -> None:
+    def _convert(self) -> None:
         self.layers = _as_layers(self, self.layers)
 
     def forward(self, x: jax.Array) -> jax.Array:
@@ -103,8 +104,10 @@ class Branches(Module):
 
         def __init__(self, *layers: Layer) -> None: ...
 
-    def check(self) -> None:
+    def _convert(self) -> None:
         self.layers = _as_layers(self, self.layers)
+
+    def check(self) -> None:
         if not self.layers:
             raise SpecError("Branches needs at least one layer.")
 
@@ -208,14 +211,16 @@ class Shared(Module):
         return f"shared.{self.name}" if name == "layer" else super()._place(name, path)
 
 
-def _as_layers(owner: Module, values: tuple[Any, ...]) -> tuple[Module, ...]:
+def _as_layers(owner: Module, values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(_as_layer(owner, v, i) for i, v in enumerate(values))
 
 
-def _as_layer(owner: Module, value: Any, i: int) -> Module:
+def _as_layer(owner: Module, value: Any, i: int) -> Any:
     name = type(owner).__name__
     if isinstance(value, Module):
         return value
+    if isinstance(value, choice):
+        return value.replace(options=_as_layers(owner, value.options))
     if isinstance(value, type):
         raise SpecError(f"{name}: layer {i}, {value.__name__} is a class; write {value.__name__}().")
     if not callable(value):

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
 from derin.errors import ModelError
-from derin.spec import Scalar, Spec, _field_names, _rebuilding
+from derin.spec import Scalar, Spec, _field_names, _rebuilding, require_fixed
 
 __all__ = [
     "Arrays",
@@ -184,7 +184,7 @@ class Module(Spec):
         super().__init_subclass__()
 
     def _complete(self) -> None:
-        if getattr(_rebuilding, "on", False):
+        if self._has_distributions or getattr(_rebuilding, "on", False):
             return  # JAX may be passing sentinels: setup waits until somebody looks
         found: dict[int, str] = {}
         for name in _field_names(type(self)):
@@ -206,6 +206,8 @@ class Module(Spec):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_ready" in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        if self._has_distributions:
+            raise AttributeError(f"{type(self).__name__} makes {name!r} when its distributions have become values.")
         was, _rebuilding.on = getattr(_rebuilding, "on", False), False
         try:
             self._set_up()
@@ -348,6 +350,7 @@ class Module(Spec):
 
 def bind(model: Module, run: Run, path: str = "") -> Any:
     """Copy the tree so that every layer knows its path (below `path`) and this run."""
+    require_fixed(model, "a net that computes")
     twins: dict[int, Module] = {}
 
     def twin(value: Any, path: str) -> Any:
