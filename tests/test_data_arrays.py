@@ -184,7 +184,7 @@ def test_task_decides():
 def test_several_targets():
     x, y = numbers(60)
     both = np.stack([x[:, 0], x[:, 1]], 1)
-    found = data.load((x, both))
+    found = data.load((x, np.stack([x[:, 0], y], 1)))  # a number and a class
     assert [t.name for t in found.schema.targets] == ["target_0", "target_1"]
     assert isinstance(found.train.y, tuple) and found.train.y[0].shape == found.train.rows.shape
     named = data.load((x, both), target=["size", "price"])

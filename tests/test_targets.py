@@ -102,7 +102,7 @@ def test_missing():
         ([f"name {i}" for i in range(50)], None, "too many for classes"),
         ([1, 2], "clases", "task must be"),
         ([], None, "missing in every row"),
-        (np.zeros((3, 2)), None, "one value a row"),
+        (np.zeros((3, 2)), None, "the same in every training row"),
     ],
 )
 def test_bad_targets(values, task, message):

@@ -591,7 +591,7 @@ def _unused(dataset: Dataset) -> list[str]:
 
 def _target(t: Any) -> str:
     if t.kind == "number":
-        return f"{t.name}: a number"
+        return f"{t.name}: {'a number' if t.width == 1 else f'a vector of {t.width} numbers'}"
     labels = ", ".join(map(str, t.labels[:6])) + (", ..." if len(t.labels) > 6 else "")
     return f"{t.name}: {len(t.labels)} classes ({labels})"
 

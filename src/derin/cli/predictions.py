@@ -35,8 +35,9 @@ def check_output(out: Path, source: str = "") -> None:
 def write_predictions(run: Run, source: str, out: Path) -> int:
     """Predict a source, batch by batch, into a file that appears whole or not at all. Returns the rows.
 
-    Columns: `file` for folders of images; `prediction`; a `probability_LABEL` for each class. With several
-    targets, each of them has its name in front. Raises DataError for the source, RunError for the file.
+    Columns: `file` for folders of images; `prediction`; a `probability_LABEL` for each class. A vector has
+    `prediction_0`, `prediction_1`, ... With several targets, each of them has its name in front. Raises DataError
+    for the source, RunError for the file.
     """
     check_output(out, source)
     frames = _frames(run, source)
@@ -83,7 +84,10 @@ def _frames(run: Run, source: str) -> Iterator[pl.DataFrame]:
         answers = decided if len(targets) > 1 else (decided,)
         for target, values, answer in zip(targets, found, answers, strict=True):
             front = f"{target.name}_" if len(targets) > 1 else ""
-            columns[f"{front}prediction"] = answer
+            if answer.ndim == 2:
+                columns |= {f"{front}prediction_{i}": np.ascontiguousarray(a) for i, a in enumerate(answer.T)}
+            else:
+                columns[f"{front}prediction"] = answer
             if target.kind == "number":
                 continue
             for label, column in zip(target.labels, values.T, strict=True):

@@ -84,6 +84,8 @@ def _size(shape: list[int]) -> int:
 
 
 def _target(t: Any) -> str:
+    if t.width > 1 and t.kind == "number":
+        return f"a vector of {t.width} numbers"
     if t.kind == "number":
         return f"a number, mean {number(float(t.mean))}, standard deviation {number(float(t.scale))}"
     return f"{len(t.labels)} classes: " + ", ".join(map(str, t.labels[:8])) + (", ..." if len(t.labels) > 8 else "")

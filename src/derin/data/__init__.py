@@ -11,7 +11,7 @@ from derin.data.dataset import Batch, Dataset, Inputs, Line, Part, Schema, load
 from derin.data.folds import Fold, folds, restandardised, union
 from derin.data.report import Survey, survey
 from derin.data.splits import Split, split_rows
-from derin.data.targets import ClassTarget, NumberTarget, Target, fit_target
+from derin.data.targets import ClassTarget, NumberTarget, Target, VectorTarget, fit_target
 from derin.data.warning import DataWarning
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Split",
     "Survey",
     "Target",
+    "VectorTarget",
     "fit_target",
     "folds",
     "load",

@@ -16,9 +16,18 @@ import numpy as np
 
 from derin.data import stream
 from derin.data.dataset import Batch, Dataset, Inputs, Part, Schema, Y, kept_options
-from derin.data.readers import PARTS, Read
+from derin.data.readers import PARTS, Read, by_columns
 from derin.data.splits import Split, group_codes, split_rows
-from derin.data.targets import ClassTarget, NumberTarget, Target, fit_target, infer_task, present
+from derin.data.targets import (
+    ClassTarget,
+    Target,
+    VectorTarget,
+    fit_target,
+    infer_task,
+    is_vector,
+    present,
+    said_of_many,
+)
 from derin.data.warning import DataWarning
 from derin.errors import DataError
 
@@ -58,11 +67,13 @@ def assemble(
             "there is no target to learn. Give (X, y), target=..., or a file that holds inputs and targets."
         )
     task = task or options["task"]
+    read = read._replace(y=by_columns(read.y, lambda _, array: is_vector(array, task)))
     kept, said = _present(read, n)
     split = _split(read, kept, task, options)
     targets, ys = _targets(read, kept, split, task)
     _check_classes(targets, ys, split)
 
+    said += said_of_many(targets)
     inputs = fit(split.train)
     probe = encode(inputs, np.asarray(read.x[:1]), np.arange(1))
     rows = sum(len(part) for part in split)
@@ -176,6 +187,8 @@ def _split(read: Read, kept: np.ndarray, task: str | None, options: dict[str, An
 
 def _strata(values: np.ndarray, task: str | None) -> np.ndarray:
     """Classes as they are; ten bins of a number.   [n] -> [n]"""
+    if values.ndim == 2:
+        raise DataError(f"stratify needs one value a row, and the target has {values.shape[1]}.")
     if (task or infer_task(values)) == "number":
         numbers = np.asarray(values, np.float64)
         return np.searchsorted(np.quantile(numbers, np.linspace(0.1, 0.9, 9)), numbers)
@@ -211,16 +224,23 @@ def _targets(
     specs, ys = [], []
     main = _main(read, kept)
     for name, column in read.y.items():
-        classes = read.classes if len(read.y) == 1 and task != "number" else ()
+        classes = read.classes if len(read.y) == 1 and task != "number" and column.ndim == 1 else ()
         column = named_classes(column, classes)
         spec: Target = fit_target(name, column[main], task, train=np.isin(main, split.train))
         if isinstance(spec, ClassTarget) and set(spec.labels) <= set(classes):
             spec = ClassTarget(name, classes)  # in the order of the source
-        y = np.zeros(len(column), np.float32 if isinstance(spec, NumberTarget) else np.int32)
-        y[kept] = spec.encode(column[kept])
         specs.append(spec)
-        ys.append(y)
+        ys.append(_spread(spec.encode(column[kept]), kept, len(column)))
     return tuple(specs), ys
+
+
+def _spread(coded: np.ndarray, kept: np.ndarray, n: int) -> np.ndarray:
+    """The encoded targets of the rows that have one, in their places among all n."""
+    if len(coded) == n:
+        return coded
+    y = np.zeros((n, *coded.shape[1:]), coded.dtype)
+    y[kept] = coded
+    return y
 
 
 def named_classes(column: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
@@ -297,9 +317,7 @@ def encoded_batches(
         if not kept.all():
             _say_dropped(int((~kept).sum()), n, [t.name for t in targets], stacklevel=4)
         for target, column in zip(targets, columns, strict=True):
-            coded = target.encode(column[kept])
-            ys.append(np.zeros(n, coded.dtype))
-            ys[-1][kept] = coded
+            ys.append(_spread(target.encode(column[kept]), kept, n))
     per_row = max(1, math.prod(read.x.shape[1:]) * max(4, read.x.dtype.itemsize))
     step = max(1, min(rows, 2**26 // per_row))
     for start in range(0, n, step):
@@ -316,11 +334,15 @@ def encoded_batches(
 
 def _matching(read: Read, targets: tuple[Target, ...]) -> list[np.ndarray]:
     """The columns of the targets: by name, or by place where names say nothing."""
-    columns = list(read.y.values())
-    if all(t.name in read.y for t in targets):
-        columns = [read.y[t.name] for t in targets]
+    vectors = [t.name for t in targets if isinstance(t, VectorTarget)]
+    y = by_columns(read.y, lambda name, _: name in vectors or len(targets) == len(vectors) == 1)
+    if len(targets) == len(vectors) == 1 and len(y) == targets[0].width:  # its columns have names here
+        y = {targets[0].name: np.stack(list(y.values()), 1)}
+    columns = list(y.values())
+    if all(t.name in y for t in targets):
+        columns = [y[t.name] for t in targets]
     elif len(columns) != len(targets):
-        have = ", ".join(map(repr, read.y)) or "none"
+        have = ", ".join(map(repr, y)) or "none"
         raise DataError(
             f"the model predicts {', '.join(repr(t.name) for t in targets)}; the source has targets: {have}."
         )

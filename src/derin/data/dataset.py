@@ -36,7 +36,8 @@ class Part(NamedTuple):
 
     x: float32 [n, d] for tables (the last columns are the codes of embedded categories), uint8 [n, h, w, c]
         for images, float32 or int32 [n, ...] for other arrays
-    y: int32 [n] class index or float32 [n] standardised number; a tuple of them for several targets
+    y: int32 [n] class index, float32 [n] standardised number or [n, k] a vector of them; a tuple of them for
+        several targets
     rows: int64 [n], row numbers in the source. Those of a separate validation or test source go on counting
         after the rows of the main one.
     """

@@ -44,11 +44,12 @@ def joined(source: Any, names: Sequence[str] = ()) -> tuple[Any, tuple[str, ...]
         return source, ()
     import polars as pl
 
-    from derin.data.readers import targets
+    from derin.data.readers import by_columns, targets
 
     frame = to_frame(source[0])
     width = source[1].shape[1] if len(getattr(source[1], "shape", ())) == 2 else 1
     columns, _ = targets(source[1], len(frame), tuple(names) if len(names) == width else ())
+    columns = by_columns(columns, lambda name, y: False)  # a table has one value a cell
     twice = [name for name in columns if name in frame.columns]
     if twice:
         raise DataError(f"X has a column called {twice[0]!r}, and so has y. Leave it out of X.")

@@ -29,7 +29,7 @@ FILES = (".npy", ".npz", ".h5", ".hdf5", ".hdf", ".he5")
 
 
 class Read(NamedTuple):
-    """What a source holds.   x: [n, ...] with shape, dtype and x[start:stop]; y: columns [n] by name"""
+    """What a source holds.   x: [n, ...] with shape, dtype and x[start:stop]; y: columns [n] or [n, k] by name"""
 
     x: Any
     y: dict[str, np.ndarray]
@@ -144,10 +144,10 @@ def _checked_inputs(x: Any, name: str) -> Any:
 
 
 def targets(y: Any, n: int, names: Sequence[str] = (), name: str = "y") -> tuple[dict[str, np.ndarray], list[str]]:
-    """Target columns by name, and what was understood.   [n], [n, 1], [1, n]: one; [n, k]: k; a dict: by name
+    """Targets by name, and what was understood.   [n], [n, 1], [1, n]: [n]; [n, k]: k with names, else one [n, k]
 
-    One-hot rows [n, classes] of 0 and 1 become one column of class numbers. Raises DataError for another
-    length.
+    One-hot rows [n, classes] of 0 and 1 become one column of class numbers; a dict has targets by name. Raises
+    DataError for another length.
 
     >>> targets([[0, 1], [1, 0], [1, 0]], 3)[0]["target"].tolist()
     [1, 0, 0]
@@ -182,13 +182,36 @@ def targets(y: Any, n: int, names: Sequence[str] = (), name: str = "y") -> tuple
         raise DataError(f"{name} has shape {array.shape}; targets are [rows] or [rows, targets].")
     if array.ndim == 1 or array.shape[1] == 1:
         return {names[0] if names else "target": array.reshape(n)}, []
-    if not names and _one_hot(array):
+    if len(names) < 2 and _one_hot(array):
         note = f"{name} [{n}, {array.shape[1]}] holds one-hot rows: read as {array.shape[1]} classes"
-        return {"target": array.argmax(1)}, [note]
+        return {names[0] if names else "target": array.argmax(1)}, [note]
     k = array.shape[1]
-    if names and len(names) != k:
+    if len(names) < 2:
+        return {names[0] if names else "target": _as_numbers(array)}, []
+    if len(names) != k:
         raise DataError(f"{name} has {k} columns and {len(names)} names came: {list(names)}.")
-    return {(names[i] if names else f"target_{i}"): array[:, i] for i in range(k)}, []
+    return {names[i]: array[:, i] for i in range(k)}, []
+
+
+def _as_numbers(array: np.ndarray) -> np.ndarray:
+    """Objects as floats, where all of them are numbers or None."""
+    if array.dtype != object or any(isinstance(v, (str, bytes, bool)) for v in array.flat):
+        return array
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        return array
+
+
+def by_columns(y: dict[str, np.ndarray], whole: Callable[[str, np.ndarray], bool]) -> dict[str, np.ndarray]:
+    """Targets of which only those [n, k] that are `whole` stay so; the columns of others get numbers."""
+    found: dict[str, np.ndarray] = {}
+    for name, array in y.items():
+        if array.ndim == 1 or whole(name, array):
+            found[name] = array
+        else:
+            found |= {f"{name}_{i}": column for i, column in enumerate(array.T)}
+    return found
 
 
 def _one_hot(array: np.ndarray) -> bool:
@@ -495,8 +518,7 @@ def _named(path: Path, arrays: Any, names: list[str], inputs_name: str | None, t
         for name in ys.get(part, ()):
             label = name if target is not None or len(ys[part]) > 1 else "target"
             found, notes = targets(np.asarray(arrays[name]), x.shape[0], (), f"{path}, array {name!r}")
-            several = len(found) > 1
-            columns |= {f"{label}_{i}" if several else label: v for i, v in enumerate(found.values())}
+            columns[label] = next(iter(found.values()))
         pieces.append(Read(x, columns, notes=tuple(notes)))
         parts[part] = range(start, start := start + x.shape[0])
     classes = [n for n in names if n.rpartition("/")[2] in _CLASS_NAMES]
@@ -532,6 +554,12 @@ def join(pieces: Sequence[Read], parts: Sequence[str], where: str) -> Read:
                 f"{where}: the {parts[0]} part has targets {list(first.y) or 'none'}, "
                 f"the {part} part {list(piece.y) or 'none'}."
             )
+        for (name, one), other in zip(first.y.items(), piece.y.values(), strict=True):
+            if one.shape[1:] != other.shape[1:]:
+                raise DataError(
+                    f"{where}: the target {name!r} of the {parts[0]} part has {_a_row(one)}, that of the {part} part "
+                    f"{_a_row(other)}."
+                )
     if len(pieces) == 1:
         return first
     ranges, start = {}, 0
@@ -543,6 +571,10 @@ def join(pieces: Sequence[Read], parts: Sequence[str], where: str) -> Read:
     }
     notes = tuple(note for piece in pieces for note in piece.notes)
     return Read(Stacked([p.x for p in pieces]), y, first.names, ranges, notes, first.classes)
+
+
+def _a_row(y: np.ndarray) -> str:
+    return "one value a row" if y.ndim == 1 else f"{y.shape[1]} values a row"
 
 
 @contextmanager
@@ -803,7 +835,7 @@ def _given(source: Any, target: Any) -> Read:
     x = inputs(x)
     if y is None:
         return Read(x, {}, names)
-    columns, notes = targets(y, x.shape[0], named if len(named) == _width(y) else ())
+    columns, notes = targets(y, x.shape[0], named if len(named) in (1, _width(y)) else ())
     return Read(x, columns, names, None, tuple(notes))
 
 

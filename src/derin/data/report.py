@@ -179,6 +179,7 @@ def _survey_arrays(data: Dataset) -> Survey:
     associations = [
         _associated(name, t, v, False, y)
         for t, y in zip(data.schema.targets, ys, strict=True)
+        if y.ndim == 1
         for name, v in numeric.items()
     ]
     associations.sort(key=lambda a: (a.target, -a.value))
@@ -284,7 +285,7 @@ def _target(t: Target) -> str:
         return f"{len(t.labels)} classes: {shown}"
     if isinstance(t, NumberTarget):
         return f"a number, mean {float(t.mean):.5g}, standard deviation {float(t.scale):.5g}"
-    return t.kind
+    return f"a vector of {t.width} numbers"
 
 
 def aligned(table: Sequence[Line]) -> list[str]:

@@ -28,7 +28,7 @@ from derin.data.dataset import Dataset, Part, Schema, kept_options
 from derin.data.frames import batches, frames, is_table, natural, read, read_format, target_values
 from derin.data.report import giveaways
 from derin.data.splits import Split, group_codes, split_rows
-from derin.data.targets import MISSING, ClassTarget, Target, as_numbers, fit_target, infer_task
+from derin.data.targets import MISSING, ClassTarget, Target, as_numbers, fit_target, infer_task, said_of_many
 from derin.data.warning import DataWarning
 from derin.errors import DataError
 from derin.spec import nearest
@@ -145,6 +145,7 @@ def load_table(
     notes += leaks if used > 1 else []  # of one column alone nothing else is expected
     for note in notes:
         _warn(note)
+    notes += said_of_many(fitted)
     inputs = table_inputs(columns, form)
     xs, unseen, on_disk = _encoded(table, inputs, rows, split, memory_budget, cache)
     notes += [f"levels of {c!r} in {n:,} rows that no training row has" for c, n in unseen.items()]

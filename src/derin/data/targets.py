@@ -1,4 +1,4 @@
-"""What is predicted: a class or a number. A target knows how to turn values into y and predictions back.
+"""What is predicted: a class, a number, a row of numbers. A target turns values into y and predictions back.
 
     target = fit_target("species", values)                # ClassTarget(labels=("setosa", ...))
     y = target.encode(values)                             # int32 class index, or float32 standardised number
@@ -7,6 +7,11 @@
 A column is a **number** when it holds fractions, or more than 20 different whole numbers, or whole numbers
 that hardly repeat (fewer than five rows a value). Text, booleans and the other whole numbers are
 **classes**. `task="classes"` or `task="number"` decides otherwise.
+
+An array y [n, k] without names is **one vector** of k numbers, with one loss and one score over all of them (an
+autoencoder's y is its X), if no column of it alone would be a class, or if it has more than 16 columns that are
+not all 0 and 1. Otherwise, and where the columns have names or X is a table, each column is a target of its own,
+with a loss and scores of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +31,12 @@ from derin.spec import Scalar, Spec
 MAX_WHOLE_CLASSES = 20  # more different whole numbers than this are a number, not classes
 ROWS_A_CLASS = 5  # whole numbers with fewer rows a value, on average, are a number
 MANY_CLASSES = 1000  # text with more different values is hardly a class
+MANY_COLUMNS = 16  # more columns of numbers without names are one vector, even if they hold whole numbers
 MISSING = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "-")
 
 
 class Target(Spec):
-    """Base of ClassTarget and NumberTarget.   kind: "binary", "classes" or "number" """
+    """Base of ClassTarget, NumberTarget and VectorTarget.   kind: "binary", "classes" or "number" """
 
     name: str
 
@@ -134,9 +141,47 @@ class NumberTarget(Target):
         return np.asarray(y, np.float64) * np.asarray(self.scale) + np.asarray(self.mean)
 
 
+class VectorTarget(Target):
+    """A row of `size` numbers, each standardised by its own mean and scale. One that does not vary has scale 1.
+
+    >>> target = VectorTarget("image", 2, mean=np.array([100.0, 0.0]), scale=np.array([50.0, 1.0]))
+    >>> target.encode([[150.0, 0.0]]).tolist(), target.decode([[1.0, 0.0]]).tolist()
+    ([[1.0, 0.0]], [[150.0, 0.0]])
+    """
+
+    size: int
+    mean: Scalar | np.ndarray  # [size]
+    scale: Scalar | np.ndarray  # [size]
+
+    @property
+    def kind(self) -> str:
+        return "number"
+
+    @property
+    def width(self) -> int:
+        return self.size
+
+    def encode(self, values: Any) -> np.ndarray:
+        """[n, size] numbers -> float32 [n, size].   Raises DataError for another size, text and infinities."""
+        array = _array(values)
+        if array.ndim != 2 or array.shape[1] != self.size:
+            raise DataError(f"target {self.name!r} has {self.size} numbers a row; got an array of shape {array.shape}.")
+        y = np.empty(array.shape, np.float32)
+        for rows, block in _blocks(array, np.arange(len(array)), self.name):
+            y[rows] = (block - np.asarray(self.mean)) / np.asarray(self.scale)
+        return y
+
+    def decode(self, y: Any) -> np.ndarray:
+        """standardised [n, size] -> own units [n, size]"""
+        return np.asarray(y, np.float64) * np.asarray(self.scale) + np.asarray(self.mean)
+
+
 def present(values: Any) -> np.ndarray:
-    """[n] -> bool [n]: False where the target is missing (None, nan, "", "?", "NA" ...)."""
+    """[n] or [n, k] -> bool [n]: False where a target is missing (None, nan, "", "?", "NA" ...)."""
     array = _array(values)
+    if array.ndim == 2:
+        here = ~np.isnan(array) if array.dtype.kind == "f" else np.stack([present(c) for c in array.T], 1)
+        return np.asarray(here.all(1))
     if array.dtype.kind == "f":
         return ~np.isnan(array)
     if array.dtype.kind in "biu":
@@ -148,11 +193,12 @@ def present(values: Any) -> np.ndarray:
 
 def fit_target(
     name: str, values: Any, task: str | None = None, train: np.ndarray | None = None
-) -> ClassTarget | NumberTarget:
+) -> ClassTarget | NumberTarget | VectorTarget:
     """Understand a target from its values, none of them missing (see the top of this file for the rule).
 
-    values: [n]; the labels are those of all rows. train: the rows that mean and scale are fitted on (all, if
-    None). task: "classes" or "number" to decide it. Raises DataError: one class only, text as a number, inf.
+    values: [n], or [n, k] for one vector; the labels are those of all rows. train: the rows that mean and scale
+    are fitted on (all, if None). task: "classes" or "number" to decide it. Raises DataError: one class only, text
+    as a number, inf.
 
     >>> fit_target("y", ["b", "a", "b", "a"])
     ClassTarget('y', ('a', 'b'))
@@ -163,6 +209,8 @@ def fit_target(
         raise DataError(f"task must be 'classes' or 'number', got {task!r}.")
     if len(_array(values)) == 0:
         raise DataError(f"target {name!r} is missing in every row.")
+    if _array(values).ndim == 2:
+        return _fit_vector(name, _array(values), train)
     if (task or infer_task(values)) == "classes":
         return ClassTarget(name, _labels(name, values))
     numbers = as_numbers(values, name)
@@ -173,9 +221,63 @@ def fit_target(
     return NumberTarget(name, mean, scale)
 
 
+def _fit_vector(name: str, values: np.ndarray, train: np.ndarray | None) -> VectorTarget:
+    """Mean and scale of each column over the training rows, in two passes over blocks of rows."""
+    rows = np.arange(len(values)) if train is None else np.arange(len(values))[train]
+    size = values.shape[1]
+    mean, squares = np.zeros(size), np.zeros(size)
+    for _, block in _blocks(values, rows, name):
+        mean += block.sum(0) / len(rows)
+    for _, block in _blocks(values, rows, name):
+        squares += np.square(block - mean).sum(0) / len(rows)
+    scale = np.sqrt(squares)
+    if not (np.isfinite(mean) & np.isfinite(scale)).all():
+        raise DataError(f"target {name!r} has values too large to take their mean square. Divide it first.")
+    scale[scale <= 1e-12 * np.abs(mean)] = 0.0  # constant, but for rounding
+    if not scale.any():
+        raise DataError(f"target {name!r} is the same in every training row; there is nothing to learn.")
+    return VectorTarget(name, size, mean, np.where(scale > 0, scale, 1.0))
+
+
+def _blocks(values: np.ndarray, rows: np.ndarray, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(rows, these rows in float64), a few at a time.   Raises DataError for an infinity, with its place."""
+    step = max(1, 2**19 // values.shape[1])
+    for i in range(0, len(rows), step):
+        some = rows[i : i + step]
+        block = values[some].astype(np.float64)
+        if np.isinf(block).any():
+            row, column = np.argwhere(np.isinf(block))[0]
+            raise DataError(f"target {name!r} is infinite in row {int(some[row])}, column {int(column)}.")
+        yield some, block
+
+
+def said_of_many(targets: Sequence[Target]) -> list[str]:
+    """A note where so many targets of their own take long to compile."""
+    if len(targets) <= MANY_COLUMNS:
+        return []
+    return [
+        f"{len(targets)} targets, each with a loss and scores of its own, compile slowly; two arrays, X and y "
+        f"[rows, {len(targets)}], make one target of them"
+    ]
+
+
+def is_vector(values: np.ndarray, task: str | None = None) -> bool:
+    """Are columns without names one vector, by the rule at the top of this file?   values: [n, k]"""
+    if values.dtype.kind not in "iuf" or task == "classes":
+        return False
+    if task == "number":
+        return True
+    if values.shape[1] > MANY_COLUMNS:
+        return not np.isin(values, (0, 1)).all()
+    vary = [c for c in values.T if (c[~np.isnan(c)] != c[0]).any()]
+    return bool(vary) and all(infer_task(c) == "number" for c in vary)
+
+
 def infer_task(values: Any) -> str:
     """ "classes" or "number", by the rule at the top of this file."""
     array = _array(values)
+    if array.ndim == 2:
+        return "number"
     if array.dtype.kind == "O":
         array = _natural(array)
     if array.dtype.kind not in "iuf":
@@ -190,6 +292,8 @@ def infer_task(values: Any) -> str:
 def as_numbers(values: Any, name: str) -> np.ndarray:
     """[n] -> float64 [n].   Raises DataError that names the value and the row."""
     array = _array(values)
+    if array.ndim != 1:
+        raise DataError(f"target {name!r} is one number a row; got an array of shape {array.shape}.")
     if array.dtype.kind not in "biuf":
         numbers = np.empty(len(array))
         for row, v in enumerate(array.tolist()):
@@ -253,8 +357,8 @@ def _array(values: Any) -> np.ndarray:
     array = np.asarray(values)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim != 1:
-        raise DataError(f"a target is one value a row; got an array of shape {array.shape}.")
+    if array.ndim not in (1, 2) or array.shape[1:] == (0,):
+        raise DataError(f"a target is [rows] or [rows, numbers]; got an array of shape {array.shape}.")
     return array
 
 

@@ -32,7 +32,8 @@ EVALUATION_ROWS = 1024  # rows a block of an evaluation; the last block is fille
 class Aim(Spec):
     """What one target asks of the net: how many outputs, and how they become a prediction.
 
-    kind "binary": one logit, or two; "classes": a logit a class; "number": standardised by mean and scale.
+    kind "binary": one logit, or two; "classes": a logit a class; "number": standardised by mean and scale, which
+    are [width] arrays where the target is a vector.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Task(Spec):
 
 
 class Rows(NamedTuple):
-    """Encoded rows on the device.   x: [n, ...], y: one [n] a target"""
+    """Encoded rows on the device.   x: [n, ...], y: one [n] a target, [n, width] for a vector"""
 
     x: jax.Array
     y: tuple[jax.Array, ...]
@@ -433,14 +434,14 @@ def split_outputs(task: Task, out: jax.Array) -> list[jax.Array]:
 
 
 def predictions(task: Task, out: jax.Array) -> tuple[jax.Array, ...]:
-    """Probabilities [n, classes], or standardised numbers [n], for each target.
+    """Probabilities [n, classes], or standardised numbers [n] ([n, width] for a vector), for each target.
 
     Own units come later, in float64: a float32 near 1.7e9, a time stamp, steps by 128.
     """
     found = []
     for aim, part in zip(task.aims, split_outputs(task, out), strict=True):
         if aim.kind == "number":
-            found.append(part[:, 0])
+            found.append(part[:, 0] if aim.width == 1 else part)
         elif part.shape[1] == 1:
             p = jax.nn.sigmoid(part[:, 0])
             found.append(jnp.stack([1 - p, p], axis=1))
@@ -450,7 +451,7 @@ def predictions(task: Task, out: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def scores(task: Task, out: jax.Array, y: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Loss and metrics of outputs.   out: [n, outputs], y: [n] a target -> ([], (metric, ...))"""
+    """Loss and metrics of outputs.   out: [n, outputs], y: [n] or [n, width] a target -> ([], (metric, ...))"""
     loss = total_loss(task, out, y, None)
     found = predictions(task, out)
     weight = jnp.ones(out.shape[0], jnp.float32)
@@ -461,6 +462,8 @@ def scores(task: Task, out: jax.Array, y: tuple[jax.Array, ...]) -> tuple[jax.Ar
             return metric(found[i], y[i], weight)
         if metric.degree is None:
             return metric(found[i] * aim.scale + aim.mean, y[i] * aim.scale + aim.mean, weight)
+        if aim.width > 1:
+            return metric(found[i] * aim.scale, y[i] * aim.scale, weight)
         return metric(found[i], y[i], weight) * aim.scale**metric.degree  # own units would cost float32 its digits
 
     return loss, tuple(value(metric, i) for _, metric, i in metric_names(task))
@@ -474,11 +477,13 @@ def evaluate(task: Task, params: Arrays, state: Arrays, rows: Rows) -> tuple[jax
 def no_scores(task: Task) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     """What stands in a report where there are no rows to validate on."""
     nan = jnp.float32(jnp.nan)
-    shapes = jax.eval_shape(
-        lambda out, y: scores(task, out, y)[1],
-        jax.ShapeDtypeStruct((1, sum(a.width for a in task.aims)), jnp.float32),
-        tuple(jax.ShapeDtypeStruct((1,), jnp.float32 if a.kind == "number" else jnp.int32) for a in task.aims),
+    numbers = [a.kind == "number" for a in task.aims]
+    y = tuple(
+        jax.ShapeDtypeStruct((1, a.width) if number and a.width > 1 else (1,), jnp.float32 if number else jnp.int32)
+        for a, number in zip(task.aims, numbers, strict=True)
     )
+    out = jax.ShapeDtypeStruct((1, sum(a.width for a in task.aims)), jnp.float32)
+    shapes = jax.eval_shape(lambda out, y: scores(task, out, y)[1], out, y)
     return nan, tuple(jnp.full(s.shape, jnp.nan) for s in shapes)
 
 

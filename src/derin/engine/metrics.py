@@ -40,11 +40,16 @@ class Metric(Spec):
         return True
 
     def __call__(self, prediction: Any, y: Any, weight: Any = None) -> jax.Array:
-        """The score.   prediction: [n, classes] or [n], y: [n], weight: [n] or None (all 1) -> [] or [...]"""
+        """The score.   prediction: [n, classes] or [n], y: [n], weight: [n] or None (all 1) -> [] or [...]
+
+        Of vectors, prediction and y [n, k], all entries are scored together; see `score_vectors`."""
         prediction, y = jnp.asarray(prediction, jnp.float32), jnp.asarray(y)
-        weight = jnp.ones(y.shape, jnp.float32) if weight is None else jnp.asarray(weight, jnp.float32)
-        wanted = 2 if self.kind == "classes" else 1
-        if prediction.ndim != wanted or prediction.shape[:1] != y.shape or weight.shape != y.shape:
+        weight = jnp.ones(y.shape[:1], jnp.float32) if weight is None else jnp.asarray(weight, jnp.float32)
+        if self.kind == "classes":
+            fits = prediction.ndim == 2 and prediction.shape[:1] == y.shape
+        else:
+            fits = prediction.ndim in (1, 2) and prediction.shape == y.shape
+        if not fits or weight.shape != y.shape[:1]:
             words = "[n, classes] probabilities" if self.kind == "classes" else "[n] numbers"
             raise ModelError(
                 f"metric {self.name} needs {words}, y [n] and weight [n]; "
@@ -53,14 +58,18 @@ class Metric(Spec):
         if y.size == 0:  # one row that does not count: every score of nothing is nan
             prediction, y, weight = (jnp.zeros((1, *a.shape[1:]), a.dtype) for a in (prediction, y, weight))
         counts = weight > 0
-        prediction = jnp.where(counts[:, None] if wanted == 2 else counts, prediction, 0)
-        y = jnp.where(counts, y, 0)
-        score = self.score(prediction, y.astype(jnp.int32 if self.kind == "classes" else jnp.float32), weight)
+        prediction, y = (jnp.where(counts.reshape(-1, *[1] * (a.ndim - 1)), a, 0) for a in (prediction, y))
+        of = self.score if y.ndim == 1 else self.score_vectors
+        score = of(prediction, y.astype(jnp.int32 if self.kind == "classes" else jnp.float32), weight)
         return jnp.where(jnp.isfinite(prediction).all(), score, jnp.nan)
 
     def score(self, prediction: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
         """The formula, on clean input, with the shapes of the call."""
         raise NotImplementedError(f"{type(self).__name__} has no score(self, prediction, y, weight).")
+
+    def score_vectors(self, prediction: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
+        """The score of numbers [n, k]: here that of n * k single ones."""
+        return self.score(prediction.reshape(-1), y.reshape(-1), jnp.repeat(weight, y.shape[1]))
 
 
 def metric(name: str | Metric) -> Metric:
@@ -368,7 +377,8 @@ class RMSE(Metric):
 class R2(Metric):
     """Share of the variance explained: 1 - sum (y - p)^2 / sum (y - mean)^2. nan for fewer than two rows.
 
-    If y is constant: 1 for the exact answer, else 0, as in scikit-learn.
+    If y is constant: 1 for the exact answer, else 0, as in scikit-learn. Of vectors it is the share of all
+    entries' variance together, constant entries left out: scikit-learn's multioutput="variance_weighted".
 
     >>> import jax.numpy as jnp
     >>> round(float(R2()(jnp.array([12.0, 18.0, 30.0]), jnp.array([10.0, 20.0, 30.0]))), 4)
@@ -379,11 +389,17 @@ class R2(Metric):
     degree = 0
 
     def score(self, prediction: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-        off = _sum(jnp.square(prediction - y), weight)
+        return self.score_vectors(prediction[:, None], y[:, None], weight)
+
+    def score_vectors(self, prediction: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
+        w = weight[:, None]
+        off = _sum(jnp.square(prediction - y), w, 0)  # [k]
         from_first = y - y[jnp.argmax(weight > 0)]  # exactly 0 for a constant y; the mean of 0.1s is not 0.1
-        spread = _sum(jnp.square(from_first - _mean(from_first, weight)), weight)
-        if_constant = jnp.where(off == 0, 1.0, jnp.where(jnp.isnan(off), jnp.nan, 0.0))
-        r2 = jnp.where(spread == 0, if_constant, 1 - off / jnp.where(spread == 0, 1, spread))
+        spread = _sum(jnp.square(from_first - _sum(from_first, w, 0) / weight.sum()), w, 0)
+        varies = spread > 0
+        if_constant = jnp.where(jnp.isnan(off), jnp.nan, jnp.where(off == 0, 1.0, 0.0)).mean()
+        all_spread = jnp.where(varies.any(), spread.sum(), 1)
+        r2 = jnp.where(varies.any(), 1 - jnp.where(varies, off, 0).sum() / all_spread, if_constant)
         return jnp.where((weight > 0).sum() < 2, jnp.nan, r2)
 
 
@@ -437,8 +453,8 @@ class QuantileError(Metric):
 # -- the arithmetic
 
 
-def _sum(values: jax.Array, weight: jax.Array) -> jax.Array:
-    return jnp.sum(values * weight, dtype=jnp.float32)
+def _sum(values: jax.Array, weight: jax.Array, axis: int | None = None) -> jax.Array:
+    return jnp.sum(values * weight, axis, dtype=jnp.float32)
 
 
 def _mean(values: jax.Array, weight: jax.Array) -> jax.Array:

@@ -47,9 +47,11 @@ def predicted_blocks(task: Task, params: Any, state: Any, x: Any) -> Iterator[tu
 
 
 def _own_units(task: Task, found: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-    """Probabilities as they are, numbers in the target's own units.   [n] -> float64 [n]"""
+    """Probabilities as they are, numbers in the target's own units.   [n] or [n, width] -> float64, the same"""
     return tuple(
-        np.asarray(a, np.float64) * float(aim.scale) + float(aim.mean) if aim.kind == "number" else np.asarray(a)
+        np.asarray(a, np.float64) * np.asarray(aim.scale) + np.asarray(aim.mean)
+        if aim.kind == "number"
+        else np.asarray(a)
         for aim, a in zip(task.aims, found, strict=True)
     )
 
@@ -73,7 +75,7 @@ def _predictions(task: Task, params: Any, state: Any, x: jax.Array) -> tuple[jax
 def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any]:
     """A function from encoded rows to probabilities or numbers, for calls that must be quick.
 
-    x: [n, ...] -> [n, classes] or [n]; with several targets a tuple of them
+    x: [n, ...] -> [n, classes], [n], or [n, width] for a vector; with several targets a tuple of them
     """
     use_disk_cache()
     one_target = len(task.aims) == 1

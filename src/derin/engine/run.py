@@ -143,8 +143,8 @@ class Run:
     def predict_proba(self, source: Any, **reading: Any) -> Any:
         """Probabilities of the classes, in the order of `schema.targets[0].labels`; numbers where those are predicted.
 
-        source: rows like those of training: a path, a frame, an array.   -> [n, classes], or [n];
-        with several targets a tuple of them
+        source: rows like those of training: a path, a frame, an array.   -> [n, classes], [n], or [n, width] for a
+        vector; with several targets a tuple of them
         """
         parts = [found for _, found in self.predict_batches(source, **reading)]
         if not parts:
@@ -153,7 +153,7 @@ class Run:
         return whole[0] if len(whole) == 1 else whole
 
     def predict(self, source: Any, **reading: Any) -> Any:
-        """Class labels, or numbers in the target's own units.   source: as in predict_proba -> [n]"""
+        """Class labels, or numbers in the target's own units.   source: as in predict_proba -> [n], [n, width]"""
         found = self.predict_proba(source, **reading)
         return self.decided(found[0] if isinstance(found, tuple) and len(found) == 1 else found)
 
@@ -177,7 +177,7 @@ class Run:
     def predictor(self) -> Any:
         """A quick function from encoded rows to probabilities or numbers, for one row at a time.
 
-        x: [n, ...], as in `schema.encode(rows)` -> [n, classes] or [n]
+        x: [n, ...], as in `schema.encode(rows)` -> [n, classes], [n] or [n, width]
         """
         if self._quick is None:
             self._quick = predictor(self.task, self.params, self.state)

@@ -84,7 +84,7 @@ def _output_width(task: Task, x: Any) -> int:
 def _does_not_fit(targets: tuple[Any, ...], width: int, wanted: int) -> str:
     if len(targets) == 1:
         t = targets[0]
-        what = "is a number" if t.kind == "number" else f"has {len(t.labels)} classes"
+        what = f"has {len(t.labels)} classes" if t.kind != "number" else _numbers(t.width)
         more = " (or Linear(2))" if t.kind == "binary" else ""
         return (
             f"the net puts out {width} numbers a row, and the target {t.name!r} {what}: "
@@ -95,6 +95,10 @@ def _does_not_fit(targets: tuple[Any, ...], width: int, wanted: int) -> str:
         f"the net puts out {width} numbers a row, and the targets need {wanted} ({parts}): "
         f"end it with Linear({wanted})."
     )
+
+
+def _numbers(width: int) -> str:
+    return "is a number" if width == 1 else f"is {width} numbers"
 
 
 def _losses(experiment: Experiment, targets: tuple[Any, ...], widths: list[int]) -> tuple[Loss, ...]:
@@ -128,7 +132,7 @@ def _check_losses(task: Task, targets: tuple[Any, ...]) -> None:
             )
         kind = "number" if number else "logit" if aim.width == 1 else "classes"
         if loss.fits is not None and kind not in loss.fits:
-            what = "a number" if number else f"{aim.classes} classes"
+            what = f"{aim.classes} classes" if not number else _numbers(aim.width).removeprefix("is ")
             raise SpecError(
                 f"{name} does not fit the target {target.name!r} ({what}, {aim.width} output"
                 f"{'s' if aim.width > 1 else ''} of the net); {fitting} does."

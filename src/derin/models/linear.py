@@ -53,6 +53,8 @@ class _Regression(Spec):
         targets = dataset.schema.targets
         if len(targets) != 1:
             raise DataError(f"{type(self).__name__} predicts one target; the data have {len(targets)}.")
+        if targets[0].kind == "number" and targets[0].width > 1:
+            raise DataError(f"{type(self).__name__} predicts one number; y has {targets[0].width}: give one column.")
         self._takes(targets[0])
         if len(dataset.train.x) == 0:
             raise DataError("there are no training rows.")
