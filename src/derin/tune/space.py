@@ -12,7 +12,7 @@ is the place of its option. Samplers (samplers.py) make them from numbers betwee
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from derin.distributions import Distribution, Range, choice, integer, log_integer
 from derin.engine.experiment import Experiment
 from derin.errors import DerinError, SpecError
-from derin.spec import Spec, _equal, _fields, distributions, nearest
+from derin.spec import Spec, _equal, _fields, _holds_distributions, nearest
 
 Values = dict[str, Any]  # a trial: path -> number, or the place of a choice's option
 
@@ -68,7 +68,7 @@ class Space:
         """The space of an experiment; each end and each option is tried once, so that no trial is refused later."""
         if not isinstance(experiment, Spec):
             raise SpecError(f"a space is made of an Experiment, got {experiment!r}.")
-        if not distributions(experiment):
+        if not _holds_distributions(experiment):
             raise SpecError(
                 "there is no distribution in this experiment, so nothing to tune. Put one where a value stands: "
                 "optimizer=Adam(derin.log(1e-4, 1e-1)), or --tune 'optimizer.learning_rate=log(1e-4,1e-1)'."
@@ -86,7 +86,7 @@ class Space:
                 raise SpecError(f"this space has {len(self.dimensions)} dimensions, {len(us)} numbers came.")
             us = dict(zip(self._of_name, us, strict=True))
         values: Values = {}
-        for d in self._active(values):
+        for d in self.deciding(values):
             u = float(us[d.name])
             values[d.key] = d.distribution.index_at(u) if isinstance(d.distribution, choice) else d.distribution.at(u)
         return values
@@ -102,10 +102,10 @@ class Space:
 
     def active(self, values: Values) -> list[Dimension]:
         """The dimensions that count for these values: those of the chosen options."""
-        return list(self._active(values))
+        return list(self.deciding(values))
 
-    def _active(self, values: Values) -> Iterator[Dimension]:
-        """As the values are being made: those of a choice are looked at when what stands in it is reached."""
+    def deciding(self, values: Values) -> Iterator[Dimension]:
+        """The same while the values are being made: a choice must have its value before the next one is asked for."""
         counted: set[str] = set()
         for d in self.dimensions:
             if d.parent is None or (d.parent in counted and values.get(self._of_name[d.parent].key) == d.option):
@@ -119,7 +119,7 @@ class Space:
         """
         values: Values = {}
         used = set()
-        for d in self._active(values):
+        for d in self.deciding(values):
             if d.path not in given:
                 raise SpecError(f"a trial needs a value for {d.path!r}, which is {d.distribution!r}.")
             used.add(d.path)
@@ -151,7 +151,7 @@ class Space:
             option = value.options[found]
             below = f"{name}[{found}]"
             return self._fixed(option, path, below, values, used, isinstance(option, Distribution))
-        if not distributions(value):
+        if not _holds_distributions(value):
             return value
         if isinstance(value, tuple):
             return tuple(self._fixed(v, _below(path, i), _below(name, i), values, used, False)
@@ -159,7 +159,7 @@ class Space:
         changed = {
             n: self._fixed(v, _below(path, n), _below(name, n), values, used, False)
             for n, v in _fields(value).items()
-            if distributions(v)
+            if _holds_distributions(v)
         }
         return value.replace(**changed)
 
@@ -201,16 +201,18 @@ class Space:
     @property
     def size(self) -> int | float:
         """How many different trials there are; inf where a number is continuous."""
-        return self.count(lambda d: len(d) if isinstance(d, (integer, log_integer)) else math.inf)
+        return self.count(
+            lambda d: len(d.distribution) if isinstance(d.distribution, (integer, log_integer)) else math.inf
+        )
 
-    def count(self, points: Any) -> int | float:
-        """How many combinations there are, if a distribution of numbers has `points(distribution)` values."""
+    def count(self, points: Callable[[Dimension], float]) -> int | float:
+        """How many combinations there are, if a dimension of numbers has `points(dimension)` values."""
         return math.prod(self.counted(d, points) for d in self.dimensions if d.parent is None)
 
-    def counted(self, d: Dimension, points: Any) -> int | float:
+    def counted(self, d: Dimension, points: Callable[[Dimension], float]) -> int | float:
         """How many combinations one dimension makes with what stands below it."""
         if not isinstance(d.distribution, choice):
-            return points(d.distribution)
+            return points(d)
         return sum(math.prod(self.counted(c, points) for c in self.below(d, i)) for i in range(len(d.distribution)))
 
     def below(self, d: Dimension | None, option: int = 0) -> list[Dimension]:
@@ -237,7 +239,7 @@ class _NoValue(SpecError):
 
 
 def _dimensions(value: Any, path: str, name: str, parent: str | None, option: int) -> Iterator[Dimension]:
-    if not distributions(value):
+    if not _holds_distributions(value):
         return
     if isinstance(value, Distribution):
         bare = parent is not None and name == f"{parent}[{option}]"
