@@ -148,9 +148,7 @@ class CoarseToFine(Sampler):
         _at_least_one(self, "rounds")
         _at_least_one(self, "best")
         if not 0 < self.zoom <= 1:
-            raise SpecError(
-                f"CoarseToFine.zoom is the share of a window that the next has, in (0, 1], not {self.zoom}."
-            )
+            raise SpecError(f"CoarseToFine.zoom is a share of a range, above 0 and at most 1, got {self.zoom}.")
 
     def ask(self, space: Space, start: int, n: int, told: Sequence[Told], seed: int, trials: int) -> list[Values]:
         found: list[Values] = []

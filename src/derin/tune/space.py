@@ -223,15 +223,18 @@ class Space:
     def _corners(self) -> Iterator[dict[str, float]]:
         """Shares at which every end and every option comes up."""
         for u in (0.0, 1.0):
-            yield dict.fromkeys(self._of_name, u)
+            ends = dict.fromkeys(self._of_name, u)
+            yield ends
             for d in self.dimensions:
                 if isinstance(d.distribution, choice):
-                    for i in range(len(d.distribution)):
-                        us = dict.fromkeys(self._of_name, u) | {d.name: d.distribution.place_of(i)}
-                        while d.parent is not None:
-                            option, d = d.option, self._of_name[d.parent]
-                            us[d.name] = d.distribution.place_of(option)  # type: ignore[attr-defined]
-                        yield us
+                    for option in range(len(d.distribution)):
+                        yield ends | self._leading_to(d, option)
+
+    def _leading_to(self, d: Dimension, option: int) -> dict[str, float]:
+        """The shares at which this option is chosen, and those above it so that it counts."""
+        found: choice = d.distribution  # type: ignore[assignment]
+        above = {} if d.parent is None else self._leading_to(self._of_name[d.parent], d.option)
+        return above | {d.name: found.place_of(option)}
 
 
 class _NoValue(SpecError):
