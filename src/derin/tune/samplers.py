@@ -9,6 +9,7 @@ goes on with the trials it would have made, and trials asked for one by one are 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import math
 import random
 import warnings
@@ -297,12 +298,8 @@ def _optuna_distribution(optuna: Any, found: Any) -> Any:
 def _optuna_sampler(optuna: Any, method: str, seed: int) -> Any:
     if method == "tpe":
         return optuna.samplers.TPESampler(seed=seed, constant_liar=True)  # the trials of a batch keep apart
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise SpecError(
-            "Optuna(method='gp') computes with PyTorch, which is not installed: pip install torch."
-        ) from None
+    if importlib.util.find_spec("torch") is None:
+        raise SpecError("Optuna('gp') computes with PyTorch, which is not installed: pip install torch.")
     return optuna.samplers.GPSampler(seed=seed)
 
 
