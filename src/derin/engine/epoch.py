@@ -27,6 +27,7 @@ from derin.optim.schedules import Watched
 from derin.spec import Scalar, Spec
 
 EVALUATION_ROWS = 1024  # rows a block of an evaluation; the last block is filled up and masked
+_SMALL = 2**14  # numbers of an array up to which it is packed; copying larger ones costs more than it saves
 
 
 class Aim(Spec):
@@ -108,7 +109,7 @@ def start(task: Task, key: jax.Array, x: Any) -> Carry:
     return Carry(
         params,
         state,
-        optimizer.init({"": pack(params)} if _packs(optimizer, params) else params),
+        optimizer.init(pack(params) if _packs(optimizer, params) else params),
         epoch=zero,
         step=zero,
         best_params=jax.tree.map(jnp.copy, params),
@@ -183,8 +184,8 @@ def steps(
     optimizer = experiment.optimizer
     average = experiment.average if experiment.average and experiment.average.at_steps() else None
     packs, like = _packs(optimizer, carry.params), carry.params
-    opened = (lambda p: unpack(p[""], like)) if packs else (lambda p: p)
-    closed = (lambda p: {"": pack(p)}) if packs else (lambda p: p)
+    opened = (lambda p: unpack(p, like)) if packs else (lambda p: p)
+    closed = pack if packs else (lambda p: p)
     penalties = Penalties(experiment.penalty, like, opened, closed, size[1])
     drawn = named_key(key, "layers")
 
@@ -487,22 +488,28 @@ def no_scores(task: Task) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     return nan, tuple(jnp.full(s.shape, jnp.nan) for s in shapes)
 
 
-# -- many arrays as one vector: an elementwise optimiser then is a few kernels a step, not a few an array
+# -- small arrays as one vector: an elementwise optimiser then is a few kernels a step, not a few an array
 
 
-def pack(params: Arrays) -> jax.Array:
-    """All weights in one vector, by name: a dict that has crossed jit is sorted, a fresh one is not."""
-    return jnp.concatenate([params[name].reshape(-1) for name in sorted(params)])
+def pack(params: Arrays) -> Arrays:
+    """The small arrays in one vector, named "", by name: a dict that has crossed jit is sorted, a fresh one is not."""
+    small = [params[name].reshape(-1) for name in _small(params)]
+    large = {name: a for name, a in params.items() if a.size > _SMALL}
+    return large | ({"": jnp.concatenate(small)} if small else {})
 
 
-def unpack(vector: jax.Array, like: Arrays) -> Arrays:
+def unpack(packed: Arrays, like: Arrays) -> Arrays:
     """The opposite of pack."""
-    arrays, at = {}, 0
-    for name in sorted(like):
+    arrays, at = {name: a for name, a in packed.items() if name}, 0
+    for name in _small(like):
         a = like[name]
-        arrays[name] = vector[at : at + a.size].reshape(a.shape)
+        arrays[name] = packed[""][at : at + a.size].reshape(a.shape)
         at += a.size
     return arrays
+
+
+def _small(params: Arrays) -> list[str]:
+    return [name for name in sorted(params) if params[name].size <= _SMALL]
 
 
 def _packs(optimizer: Any, params: Arrays) -> bool:
