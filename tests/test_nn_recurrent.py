@@ -113,6 +113,14 @@ def test_a_long_and_wide_one_is_torch_s(kind):
     compare_all(layer, module, normal((8, 50, 16)))
 
 
+@pytest.mark.parametrize(("batch", "fields"), [(16, {"bidirectional": True}), (16, {"bias": False}), (17, {})])
+def test_an_lstm_whose_batch_goes_in_halves_is_torch_s(batch, fields):
+    layer, module = pair("LSTM", 3, 256, **fields)
+    halves = recurrence._parts(jnp.ones((batch, 256)), jnp.ones((1024, 256)))
+    assert [len(h) for h in halves] == ([8, 8] if batch == 16 else [17])
+    compare_all(layer, module, normal((batch, 4, 3)))
+
+
 @few
 @given(st.sampled_from(["tanh", "relu", "GRU", "LSTM"]), size, size, size, st.booleans(), seeds)
 def test_cells_are_torch_s(kind, b, n, hidden, bias, seed):

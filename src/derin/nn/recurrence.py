@@ -10,7 +10,7 @@ that comes in; its factors are made before it. bench/recurrent.py has the number
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -180,8 +180,8 @@ def _gru_backward(reverse: bool, kept: tuple, by_hs: jax.Array) -> tuple:
 _gru.defvjp(_gru_forward, _gru_backward)
 
 
-def _lstm_loop(reverse: bool, x: Any, h: Any, c: Any, w: Any, v: Any, b: Any) -> tuple[jax.Array, ...]:
-    """h, c, and the four gates of every step as one array."""
+def _lstm_loop(reverse: bool, x: Any, h: Any, c: Any, w: Any, v: Any, b: Any) -> list[tuple[jax.Array, ...]]:
+    """For each part of the batch: h, c, and the four gates of every step as one array."""
     vt, n = v.T, h.shape[-1]
     half = jnp.array([0.5, 0.5, 1.0, 0.5], x.dtype).repeat(n)  # sigmoid(x) = (1 + tanh(x / 2)) / 2
     rest = jnp.array([0.5, 0.5, 0.0, 0.5], x.dtype).repeat(n)
@@ -194,12 +194,16 @@ def _lstm_loop(reverse: bool, x: Any, h: Any, c: Any, w: Any, v: Any, b: Any) ->
         h = o * jnp.tanh(c)
         return (h, c), (h, c, a)
 
-    return jax.lax.scan(step, (h, c), x @ w.T, reverse=reverse)[1]
+    starts = list(zip(_parts(h, v), _parts(c, v), strict=True))
+    return _side_by_side(step, starts, [x @ w.T for x in _parts(x, v, 1)], reverse)[1]
 
 
 def _lstm_value(reverse: bool, *given: Any) -> tuple[jax.Array, jax.Array]:
-    hs, cs, _ = _lstm_loop(reverse, *given)
-    return hs, cs
+    return _lstm_states(_lstm_loop(reverse, *given))
+
+
+def _lstm_states(parts: list[tuple[jax.Array, ...]]) -> tuple[jax.Array, jax.Array]:
+    return _whole([hs for hs, _, _ in parts], 1), _whole([cs for _, cs, _ in parts], 1)
 
 
 _lstm = jax.custom_vjp(_lstm_value, nondiff_argnums=(0,))
@@ -207,17 +211,24 @@ _lstm = jax.custom_vjp(_lstm_value, nondiff_argnums=(0,))
 
 def _lstm_forward(reverse: bool, *given: Any) -> tuple:
     given = tuple(None if g is None else g.value for g in given)
-    states = _lstm_loop(reverse, *given)
-    return states[:2], (states, given)
+    parts = _lstm_loop(reverse, *given)
+    return _lstm_states(parts), (parts, given)
 
 
 def _lstm_backward(reverse: bool, kept: tuple, by: tuple) -> tuple:
-    (hs, cs, a), (x, h, c, w, v, b) = kept
-    i, f, g, o = jnp.split(a, 4, -1)
-    by_hs, by_cs = (None if isinstance(d, SymbolicZero) else d for d in by)  # c is seldom asked for
-    tanh_c = jnp.tanh(cs)
-    by_o = o * (1 - tanh_c * tanh_c)
-    factors = [g * i * (1 - i), _before(cs, c, reverse) * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)]
+    parts, (x, h, c, w, v, b) = kept
+    starts, inputs, at = [], [], []
+    by = tuple(
+        [None] * len(parts) if isinstance(d, SymbolicZero) else _parts(d, v, 1) for d in by
+    )  # c: seldom asked for
+    given = zip(parts, *by, _parts(x, v, 1), _parts(h, v), _parts(c, v), strict=True)
+    for (hs, cs, a), by_h, by_c, x_part, h_start, c_start in given:
+        i, f, g, o = jnp.split(a, 4, -1)
+        tanh_c = jnp.tanh(cs)
+        factors = [g * i * (1 - i), _before(cs, c_start, reverse) * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)]
+        at.append((by_h, by_c, jnp.concatenate(factors, -1), o * (1 - tanh_c * tanh_c), f))
+        starts.append((jnp.zeros_like(h_start), jnp.zeros_like(c_start)))
+        inputs.append([x_part, _before(hs, h_start, reverse)])
 
     def step(state: tuple, at: tuple) -> Any:
         (dh, dc), (by_h, by_c, factors, by_o, f) = state, at
@@ -226,13 +237,41 @@ def _lstm_backward(reverse: bool, kept: tuple, by: tuple) -> tuple:
         dz = jnp.concatenate([dc, dc, dc, dh], -1) * factors
         return (dz @ v, dc * f), dz
 
-    at = by_hs, by_cs, jnp.concatenate(factors, -1), by_o, f
-    (dh, dc), dz = jax.lax.scan(step, (jnp.zeros_like(h), jnp.zeros_like(c)), at, reverse=not reverse)
-    dw, dv, db = _by_weights([x, _before(hs, h, reverse)], dz, b is not None)
-    return dz @ w, dh, dc, dw, dv, db
+    ends, dzs = _side_by_side(step, starts, at, not reverse)
+    dh, dc = (_whole(end) for end in zip(*ends, strict=True))
+    found = [_by_weights(u, dz, b is not None) for u, dz in zip(inputs, dzs, strict=True)]
+    return _whole([dz @ w for dz in dzs], 1), dh, dc, *jax.tree.map(lambda *d: sum(d[1:], d[0]), *found)
 
 
 _lstm.defvjp(_lstm_forward, _lstm_backward, symbolic_zeros=True)
+
+
+# -- a large batch in two halves that know nothing of each other: so XLA's threads both have work at every step
+
+_LARGE = 2**22  # products of numbers in a step from which this is faster (bench/recurrent.py)
+
+
+def _parts(a: jax.Array, v: jax.Array, axis: int = 0) -> list[jax.Array]:
+    """The halves of a batch where the product with v is large, else all of it."""
+    b = a.shape[axis]
+    return jnp.split(a, 2, axis) if b % 2 == 0 and b * v.size >= _LARGE else [a]
+
+
+def _whole(parts: Sequence[jax.Array], axis: int = 0) -> jax.Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
+
+
+def _side_by_side(step: Callable[..., Any], starts: list[Any], at: list[Any], reverse: bool) -> tuple[Any, Any]:
+    """One scan for several states, each with what it meets on its way: their last states, and what they put out."""
+
+    def steps(states: list[Any], at: list[Any]) -> Any:
+        done = [step(*each) for each in zip(states, at, strict=True)]
+        return [state for state, _ in done], [out for _, out in done]
+
+    return jax.lax.scan(steps, starts, at, reverse=reverse)
+
+
+# -- the gradients of weights
 
 
 def _before(states: jax.Array, start: jax.Array, reverse: bool) -> jax.Array:
