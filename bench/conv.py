@@ -1,8 +1,9 @@
-"""A training step of convolutional nets: derin and PyTorch.
+"""A training step of convolutional nets: derin and PyTorch, eager and compiled.
 
     PYTHONPATH=src python -m bench conv [--rounds 5] [--only NAME] [--write]
 
 Float32, Adam. PyTorch is taken with its usual memory format and, for maps, with channels last; the faster one counts.
+torch.compile, with channels last where there are maps, stands beside them.
 
 * Conv1d stack: series of 256 x 16, batch 64; three Conv1d of 128 channels, kernel 3, mean over time, 10 classes
 * Conv1d, deep: series of 256 x 128, batch 64; sixteen of them
@@ -28,6 +29,7 @@ from bench.measure import (
     keep,
     markdown,
     median,
+    refusal_of_torch_compile,
     serve,
     spread,
     take_turns,
@@ -108,7 +110,7 @@ def with_derin(turn: Turn, name: str) -> None:
 # -- PyTorch
 
 
-def with_torch(turn: Turn, name: str, channels_last: bool = False) -> None:
+def with_torch(turn: Turn, name: str, channels_last: bool = False, compiled: bool = False) -> None:
     import torch
     from torch import nn
 
@@ -158,6 +160,7 @@ def with_torch(turn: Turn, name: str, channels_last: bool = False) -> None:
         net = net.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    net = torch.compile(net) if compiled else net
     while True:
         turn.begin()
         for rows in torch.randperm(len(x)).split(batch):
@@ -172,7 +175,20 @@ def with_torch_channels_last(turn: Turn, name: str) -> None:
     with_torch(turn, name, channels_last=True)
 
 
-WORKERS = {"derin": with_derin, "torch": with_torch, "torch, channels last": with_torch_channels_last}
+def with_torch_compile(turn: Turn, name: str) -> None:
+    with_torch(turn, name, channels_last=_has_maps(name), compiled=True)
+
+
+def _has_maps(name: str) -> bool:
+    return len(NETS[name][0]) == 3 or name == "decoder"
+
+
+WORKERS = {
+    "derin": with_derin,
+    "torch": with_torch,
+    "torch, channels last": with_torch_channels_last,
+    "torch.compile": with_torch_compile,
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -189,14 +205,27 @@ def main(argv: list[str] | None = None) -> None:
     warn_if_busy()
     every: dict[str, dict[str, list[float]]] = {}
     rows = []
+    refusal = refusal_of_torch_compile()
     for name in [given.only] if given.only else NETS:
-        shape, _, steps, bounds = NETS[name]
-        peers = [n for n in WORKERS if n != "torch, channels last" or len(shape) == 3 or name == "decoder"]
+        _, _, steps, bounds = NETS[name]
+        without = {"torch, channels last": not _has_maps(name), "torch.compile": bool(refusal)}
+        peers = [n for n in WORKERS if not without.get(n)]
         times = every[name] = take_turns("bench.conv", peers, given.rounds, arguments=["--only", name])
         rows.append(_row(name, times, 1e3 / steps, bounds))
     keep(given.json, every)
-    head = ["", "derin, ms a step", "spread", "torch", "channels last", "faster one / derin", "must", "goal", ""]
-    note = f"Adam; {given.rounds} epochs of a few steps, in turn, after two. The nets are in bench/conv.py."
+    head = [
+        "",
+        "derin, ms a step",
+        "spread",
+        "torch",
+        "channels last",
+        "faster one / derin",
+        "must",
+        "goal",
+        "",
+        "torch.compile / derin",
+    ]
+    note = f"Adam; {given.rounds} epochs of a few steps, in turn, after two. The nets are in bench/conv.py.{refusal}"
     finish("conv", "Convolutional nets, a step", markdown(head, rows), given.write, note)
 
 
@@ -209,11 +238,13 @@ def _row(name: str, times: dict[str, list[float]], factor: float, bounds: tuple[
         middle.get("torch", ""),
         middle.get("torch, channels last", ""),
     ]
-    peers = [median(t) for n, t in times.items() if n != "derin"]
+    peers = [median(t) for n, t in times.items() if n not in ("derin", "torch.compile")]
     if not peers:
-        return [*cells, "not installed here", *(f"{b:g}x" for b in bounds), ""]
-    ratio = min(peers) / median(times["derin"])
-    return [*cells, f"{ratio:.2f}x", *(f"{b:g}x" for b in bounds), verdict(ratio, bounds)]
+        return [*cells, "not installed here", *(f"{b:g}x" for b in bounds), "", ""]
+    ours = median(times["derin"])
+    ratio = min(peers) / ours
+    compiled = f"{median(times['torch.compile']) / ours:.2f}x" if "torch.compile" in times else ""
+    return [*cells, f"{ratio:.2f}x", *(f"{b:g}x" for b in bounds), verdict(ratio, bounds), compiled]
 
 
 if __name__ == "__main__":

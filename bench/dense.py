@@ -1,4 +1,4 @@
-"""A training step of an autoencoder 784-256-64-256-784 and of an MLP 784-512-512-10: derin and PyTorch.
+"""A training step of an autoencoder 784-256-64-256-784 and of an MLP 784-512-512-10: derin and torch, compiled too.
 
     PYTHONPATH=src python -m bench dense [--rounds 7] [--write]
 
@@ -15,7 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import THREADS, Turn, compared, finish, keep, serve, take_turns, warn_if_busy
+from bench.measure import (
+    THREADS,
+    Turn,
+    compared,
+    finish,
+    keep,
+    refusal_of_torch_compile,
+    serve,
+    take_turns,
+    warn_if_busy,
+)
 
 ROWS, BATCH, JUDGED = 12_800, 128, 128
 WIDTHS = {"autoencoder": (784, 256, 64, 256, 784), "mlp": (784, 512, 512, 10)}
@@ -74,7 +84,7 @@ def autoencoder(turn: Turn, net: Any) -> None:
         turn.end()
 
 
-def with_torch(turn: Turn, widths: tuple[int, ...]) -> None:
+def with_torch(turn: Turn, widths: tuple[int, ...], compiled: bool = False) -> None:
     import torch
     from torch import nn
 
@@ -84,6 +94,7 @@ def with_torch(turn: Turn, widths: tuple[int, ...]) -> None:
     layers = [part for a, b in itertools.pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
     net = nn.Sequential(*layers[:-1])
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    net = torch.compile(net) if compiled else net
     while True:
         turn.begin()
         for rows in torch.randperm(ROWS).split(BATCH):
@@ -105,18 +116,21 @@ def main(argv: list[str] | None = None) -> None:
     workers = {
         "derin": lambda turn: with_derin(turn, WIDTHS[given.net]),
         "torch": lambda turn: with_torch(turn, WIDTHS[given.net]),
+        "torch.compile": lambda turn: with_torch(turn, WIDTHS[given.net], compiled=True),
     }
     if given.worker:
         serve(workers, given.worker)
         return
     warn_if_busy()
-    found = {net: take_turns("bench.dense", list(workers), given.rounds, arguments=("--net", net)) for net in WIDTHS}
+    refusal = refusal_of_torch_compile()
+    names = [name for name in workers if not (refusal and name == "torch.compile")]
+    found = {net: take_turns("bench.dense", names, given.rounds, arguments=("--net", net)) for net in WIDTHS}
     keep(given.json, found)
     parts = []
     for net, times in found.items():
         table = compared(times, "ms a step", 1e3 / (ROWS // BATCH), WANTED[net], digits=2)
         parts.append(f"{net} {'-'.join(map(str, WIDTHS[net]))}\n\n{table}")
-    note = f"ReLU, batch {BATCH}, Adam; {given.rounds} epochs of {ROWS // BATCH} steps, in turn, after two."
+    note = f"ReLU, batch {BATCH}, Adam; {given.rounds} epochs of {ROWS // BATCH} steps, in turn, after two.{refusal}"
     finish("dense", "Dense nets, a step", "\n\n".join(parts), given.write, note)
 
 

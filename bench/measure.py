@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PACKAGES = ("jax", "jaxlib", "torch", "keras", "lightning", "scikit-learn", "numpy")
 NEEDS = {"torch": "torch", "Keras on JAX": "keras", "Lightning": "lightning",
-         "scikit-learn": "sklearn", "torch, channels last": "torch"}  # fmt: skip
+         "scikit-learn": "sklearn", "torch, channels last": "torch", "torch.compile": "torch"}  # fmt: skip
 THREADS = 2  # of the peers that ask for a number
 
 
@@ -107,6 +107,21 @@ def take_turns(
             worker.kill()
             worker.wait()
     return times
+
+
+def refusal_of_torch_compile() -> str:
+    """Why torch.compile does not work here, for the note under a table; "" where it does, or torch is not there.
+
+    It needs a C++ compiler. A small net is tried, in a process of its own.
+    """
+    if find_spec("torch") is None:
+        return ""
+    tried = "import torch; torch.compile(torch.nn.Linear(2, 2))(torch.ones(2, 2)).sum().backward()"
+    done = subprocess.run([sys.executable, "-c", tried], capture_output=True, text=True, env=environment())
+    if done.returncode == 0:
+        return ""
+    last = next((line for line in reversed(done.stderr.splitlines()) if "Error" in line), "it failed without a word")
+    return f" torch.compile is left out, for it does not work here: {last.strip()[:200]}."
 
 
 def _expect(worker: subprocess.Popen[str], name: str) -> str:

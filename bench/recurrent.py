@@ -1,9 +1,10 @@
-"""A training step of LSTM and GRU: derin and PyTorch.
+"""A training step of LSTM and GRU: derin and PyTorch, eager and compiled.
 
     PYTHONPATH=src python -m bench recurrent [--rounds 5] [--only "LSTM 16-64"] [--write]
 
 Batches of sequences to four classes by the last step; forward, backward and an SGD update. derin runs the steps of a
-round as one program, as its epochs do; PyTorch runs its loop. Both have two threads.
+round as one program, as its epochs do; PyTorch runs its loop. Both have two threads. torch.compile leaves LSTM and GRU
+themselves as they are.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bench.measure import (
     keep,
     markdown,
     median,
+    refusal_of_torch_compile,
     serve,
     spread,
     take_turns,
@@ -89,7 +91,7 @@ def with_derin(turn: Turn, work: Work) -> None:
         turn.end()
 
 
-def with_torch(turn: Turn, work: Work) -> None:
+def with_torch(turn: Turn, work: Work, compiled: bool = False) -> None:
     import torch
     from torch import nn
 
@@ -99,6 +101,7 @@ def with_torch(turn: Turn, work: Work) -> None:
     layer = getattr(nn, work.kind)(work.features, work.hidden, work.layers, batch_first=True, bidirectional=work.both)
     head = nn.Linear(work.hidden * (1 + work.both), CLASSES)
     optimizer = torch.optim.SGD([*layer.parameters(), *head.parameters()], 0.01)
+    layer = torch.compile(layer) if compiled else layer
     while True:
         turn.begin()
         for xs, ys in zip(x, y, strict=True):
@@ -112,7 +115,7 @@ def with_torch(turn: Turn, work: Work) -> None:
         turn.end()
 
 
-WORKERS = {"derin": with_derin, "torch": with_torch}
+WORKERS = {"derin": with_derin, "torch": with_torch, "torch.compile": functools.partial(with_torch, compiled=True)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -129,9 +132,11 @@ def main(argv: list[str] | None = None) -> None:
         return
     warn_if_busy()
     rows, kept = [], {}
+    refusal = refusal_of_torch_compile()
+    names = [name for name in WORKERS if not (refusal and name == "torch.compile")]
     for name in [given.only] if given.only else WORKS:
         work = WORKS[name]
-        kept[name] = times = take_turns("bench.recurrent", list(WORKERS), given.rounds, arguments=["--only", name])
+        kept[name] = times = take_turns("bench.recurrent", names, given.rounds, arguments=["--only", name])
         ours = median(times["derin"])
         wanted = [f"{bound:g}x" for bound in work.wanted]
         cells = [name, f"{1e3 * ours / work.steps:.1f}", spread(times["derin"])]
@@ -139,13 +144,25 @@ def main(argv: list[str] | None = None) -> None:
             theirs = median(times["torch"])
             ratio = theirs / ours
             cells += [f"{1e3 * theirs / work.steps:.1f}", spread(times["torch"]), f"{ratio:.2f}x"]
-            rows.append([*cells, *wanted, verdict(ratio, work.wanted)])
+            compiled = f"{median(times['torch.compile']) / ours:.2f}x" if "torch.compile" in times else ""
+            rows.append([*cells, *wanted, verdict(ratio, work.wanted), compiled])
         else:
-            rows.append([*cells, "not installed here", "", "", *wanted, ""])
+            rows.append([*cells, "not installed here", "", "", *wanted, "", ""])
     keep(given.json, kept)
-    head = ["", "derin, ms", "spread", "torch, ms", "spread", "torch / derin", "must", "goal", ""]
+    head = [
+        "",
+        "derin, ms",
+        "spread",
+        "torch, ms",
+        "spread",
+        "torch / derin",
+        "must",
+        "goal",
+        "",
+        "torch.compile / derin",
+    ]
     note = f"A step; in-hidden, T=50 and batch 64, or T=100 and batch 32; {given.rounds} rounds in turn, after two."
-    finish("recurrent", "LSTM and GRU, a step", markdown(head, rows), given.write, note)
+    finish("recurrent", "LSTM and GRU, a step", markdown(head, rows), given.write, note + refusal)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A training step of a Transformer encoder, 4 layers of width 128, on sequences of 64: derin and PyTorch.
+"""A training step of a Transformer encoder, 4 layers of width 128, sequences of 64: derin and torch, compiled too.
 
     PYTHONPATH=src python -m bench transformer [--rounds 5] [--dropout 0.1] [--write]
 
@@ -13,7 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.measure import THREADS, Turn, compared, finish, keep, serve, take_turns, warn_if_busy
+from bench.measure import (
+    THREADS,
+    Turn,
+    compared,
+    finish,
+    keep,
+    refusal_of_torch_compile,
+    serve,
+    take_turns,
+    warn_if_busy,
+)
 
 ROWS, BATCH, TIME, WIDTH, HEADS, FEED, LAYERS = 640, 32, 64, 128, 4, 512, 4
 WANTED = {"torch": (0.85, 1.3)}
@@ -40,7 +50,7 @@ def with_derin(turn: Turn, dropout: float) -> None:
     )  # fmt: skip
 
 
-def with_torch(turn: Turn, dropout: float) -> None:
+def with_torch(turn: Turn, dropout: float, compiled: bool = False) -> None:
     import torch
     from torch import nn
 
@@ -50,6 +60,7 @@ def with_torch(turn: Turn, dropout: float) -> None:
     layer = nn.TransformerEncoderLayer(WIDTH, HEADS, FEED, dropout=dropout, batch_first=True)
     encoder, head = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False), nn.Linear(WIDTH, 10)
     optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], 1e-3)
+    encoder = torch.compile(encoder) if compiled else encoder
     while True:
         turn.begin()
         for rows in torch.randperm(ROWS).split(BATCH):
@@ -71,17 +82,20 @@ def main(argv: list[str] | None = None) -> None:
     workers = {
         "derin": lambda turn: with_derin(turn, given.dropout),
         "torch": lambda turn: with_torch(turn, given.dropout),
+        "torch.compile": lambda turn: with_torch(turn, given.dropout, compiled=True),
     }
     if given.worker:
         serve(workers, given.worker)
         return
     warn_if_busy()
-    times = take_turns("bench.transformer", list(workers), given.rounds, arguments=("--dropout", str(given.dropout)))
+    refusal = refusal_of_torch_compile()
+    names = [name for name in workers if not (refusal and name == "torch.compile")]
+    times = take_turns("bench.transformer", names, given.rounds, arguments=("--dropout", str(given.dropout)))
     keep(given.json, times)
     text = compared(times, "ms a step", 1e3 / (ROWS // BATCH), WANTED, digits=1)
     note = (
         f"{LAYERS} layers, width {WIDTH}, {HEADS} heads, feed-forward {FEED}, {TIME} places, batch {BATCH}, Adam, "
-        f"dropout {given.dropout:g}; {given.rounds} epochs of {ROWS // BATCH} steps, in turn, after two."
+        f"dropout {given.dropout:g}; {given.rounds} epochs of {ROWS // BATCH} steps, in turn, after two.{refusal}"
     )
     finish("transformer", "Transformer encoder, a step", text, given.write, note)
 
