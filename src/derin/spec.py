@@ -628,7 +628,7 @@ def _checked(spec: Any, name: str, hint: Any, value: Any) -> Any:
     value = _frozen(value)
     if name in spec._leaves and type(value) is int:
         value = float(value)
-    if not _fits(value, hint):
+    if not _fits(value, hint) or not _calls(value, hint):
         named = value.__name__ if isinstance(value, type) else value
         meant = f" Write {named}(...)." if isinstance(named, str) and named.isidentifier() and _known(named) else ""
         got = f"{value!r} ({type(value).__name__})"
@@ -699,6 +699,14 @@ def _fits(value: Any, hint: Any) -> bool:
     return True  # a callable, a protocol: not ours to judge
 
 
+def _calls(value: Any, hint: Any) -> bool:
+    """Whether a field for a function has one: not "he", and not HeNormal where HeNormal() is meant."""
+    others = [option for option in _options(hint) or (hint,) if typing.get_origin(option) is not Callable]
+    if len(others) == len(_options(hint) or (hint,)) or any(_fits(value, option) for option in others):
+        return True
+    return callable(value) and not (isinstance(value, type) and issubclass(value, Spec))
+
+
 def _words(hint: Any) -> str:
     options = [o for o in _options(hint) if o is not jax.Array]
     if options:
@@ -712,6 +720,8 @@ def _words(hint: Any) -> str:
         return known[hint]
     if hint is None or hint is type(None):
         return "none"
+    if typing.get_origin(hint) is Callable:
+        return "a function"
     if isinstance(hint, type):
         return f"{'an' if hint.__name__[0] in 'AEIOU' else 'a'} {hint.__name__}"
     return str(hint)

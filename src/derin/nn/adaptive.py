@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from derin.nn.checks import array_input, at_least, float_input, one_for_each_axis
+from derin.nn.checks import array_input, at_least, float_input, one_for_each_axis, some_in_each_row
 from derin.nn.module import Module
 from derin.nn.window import per_axis
 
@@ -44,6 +44,7 @@ class _AdaptiveAvgPoolNd(_AdaptivePoolNd):
 
     def forward(self, x: jax.Array) -> jax.Array:
         float_input(self, x, f"[batch, {', '.join(self._axes)}, channels]", len(self._axes) + 2, exactly=True)
+        some_in_each_row(self, x)
         wide = x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
         return self._pooled(wide, _mean_over).astype(x.dtype)
 
@@ -84,6 +85,7 @@ class _AdaptiveMaxPoolNd(_AdaptivePoolNd):
 
     def forward(self, x: jax.Array) -> jax.Array:
         array_input(self, x, f"[batch, {', '.join(self._axes)}, channels]", len(self._axes) + 2, exactly=True)
+        some_in_each_row(self, x)
         return self._pooled(x, lambda x, axis, out: _largest(_windows(x, axis, out), axis + 1))
 
 
@@ -126,6 +128,7 @@ class GlobalAvgPool(Module):
 
     def forward(self, x: jax.Array) -> jax.Array:
         float_input(self, x, "[batch, ..., channels] with something in between", 3)
+        some_in_each_row(self, x)
         return x.mean(tuple(range(1, x.ndim - 1)))
 
 
@@ -137,6 +140,7 @@ class GlobalMaxPool(Module):
 
     def forward(self, x: jax.Array) -> jax.Array:
         array_input(self, x, "[batch, ..., channels] with something in between", 3)
+        some_in_each_row(self, x)
         return _largest(x.reshape(x.shape[0], -1, x.shape[-1]), 1)
 
 

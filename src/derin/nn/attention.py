@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from derin.errors import ModelError, SpecError
 from derin.nn.activations import Function
-from derin.nn.checks import at_least, float_input, share
+from derin.nn.checks import at_least, float_input, share, some_in_each_row
 from derin.nn.init import XavierUniform, Zeros
 from derin.nn.layers import Dropout, Identity, Linear
 from derin.nn.module import Module
@@ -135,6 +135,7 @@ class MultiheadAttention(Module):
     def _check_inputs(self, query: Any, key: Any, value: Any) -> None:
         for x in (query, key, value):
             float_input(self, x, "[batch, time, features]", 3, exactly=True)
+            some_in_each_row(self, x)
         if query.shape[-1] != self.embed_dim:
             raise ModelError(
                 f"MultiheadAttention has embed_dim={self.embed_dim}, the query {query.shape} has {query.shape[-1]} "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from derin.errors import ModelError, SpecError
 from derin.nn.module import Module
 
-__all__ = ["array_input", "at_least", "float_input", "one_for_each_axis", "share"]
+__all__ = ["array_input", "at_least", "float_input", "one_for_each_axis", "share", "some_in_each_row"]
 
 
 def at_least(layer: Module, least: int, **values: int | tuple[int, ...]) -> None:
@@ -38,10 +39,21 @@ def share(layer: Module, meaning: str, **values: Any) -> None:
 
 
 def array_input(layer: Module, x: Any, wanted: str, ndim: int, exactly: bool = False) -> None:
-    """Raise ModelError for an array of fewer (or, `exactly`, of more) axes."""
-    kind, shape = type(layer).__name__, jnp.shape(x)
+    """Raise ModelError for what is no array, or has fewer (or, `exactly`, more) axes."""
+    kind = type(layer).__name__
+    if not hasattr(x, "shape"):
+        raise ModelError(f"{kind} needs one array {wanted}, got {_in_words(x)}.")
+    shape = jnp.shape(x)
     if len(shape) < ndim or (exactly and len(shape) != ndim):
         raise ModelError(f"{kind} needs an input {wanted}, got shape {shape}.")
+
+
+def some_in_each_row(layer: Module, x: jax.Array) -> None:
+    """Raise ModelError for rows without a value: of no length, no height, no channel."""
+    if 0 in x.shape[1:]:
+        raise ModelError(
+            f"{type(layer).__name__} needs at least one value along each axis but the batch's, got shape {x.shape}."
+        )
 
 
 def float_input(layer: Module, x: Any, wanted: str, ndim: int, exactly: bool = False) -> None:
@@ -52,3 +64,15 @@ def float_input(layer: Module, x: Any, wanted: str, ndim: int, exactly: bool = F
             f"{type(layer).__name__} needs a float input {wanted}, got {x.dtype} of shape {jnp.shape(x)}. "
             "Convert it: x.astype(jnp.float32)."
         )
+
+
+def _in_words(x: Any) -> str:
+    """What stands where an array should."""
+    if isinstance(x, (tuple, list)) and x and all(hasattr(part, "shape") for part in x):
+        shapes = ", ".join(str(part.shape) for part in x)
+        return f"{len(x)} of shapes {shapes}. Join() makes one of several"
+    return (
+        f"{x!r} ({type(x).__name__}). Convert it: jnp.asarray(x)"
+        if isinstance(x, (list, tuple, int, float))
+        else repr(x)
+    )

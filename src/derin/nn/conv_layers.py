@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import jax
 
 from derin.errors import ModelError, SpecError
-from derin.nn.checks import at_least, float_input, one_for_each_axis
+from derin.nn.checks import at_least, float_input, one_for_each_axis, some_in_each_row
 from derin.nn.convolution import conv, conv_transpose
 from derin.nn.init import Uniform
 from derin.nn.module import Init, Module
@@ -48,6 +48,7 @@ class _ConvNd(Module):
     def forward(self, x: jax.Array) -> jax.Array:
         n, window = len(self._axes), self._window()
         float_input(self, x, f"[batch, {', '.join(self._axes)}, channels]", n + 2, exactly=True)
+        some_in_each_row(self, x)
         c = x.shape[-1]
         if c % self.groups:
             raise ModelError(
@@ -156,6 +157,7 @@ class _ConvTransposeNd(Module):
     def forward(self, x: jax.Array) -> jax.Array:
         n, window = len(self._axes), self._window()
         float_input(self, x, f"[batch, {', '.join(self._axes)}, channels]", n + 2, exactly=True)
+        some_in_each_row(self, x)
         c = x.shape[-1]
         if c % self.groups:
             raise ModelError(

@@ -50,7 +50,13 @@ class Embedding(Module):
         >>> list(params), state["weight"].shape
         ([], (3, 3))
         """
-        given = Given(np.asarray(vectors, np.float32))
+        try:
+            given = Given(np.asarray(vectors, np.float32))
+        except (TypeError, ValueError) as error:
+            reason = str(error).removesuffix(".")
+            raise SpecError(
+                f"Embedding.from_pretrained needs vectors [count, features] of numbers: {reason}."
+            ) from None
         if np.ndim(given.values) != 2:
             raise SpecError(
                 f"Embedding.from_pretrained needs vectors [count, features], got shape {np.shape(given.values)}."

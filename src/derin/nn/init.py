@@ -122,6 +122,9 @@ class Normal(Initializer):
     std: Scalar = 1.0
     mean: Scalar = 0.0
 
+    def check(self) -> None:
+        _not_negative(self, "std", self.std)
+
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _normal(key, shape, dtype, self.std, self.mean)
 
@@ -138,6 +141,7 @@ class TruncatedNormal(Initializer):
     b: Scalar = 2.0
 
     def check(self) -> None:
+        _not_negative(self, "std", self.std)
         if all(isinstance(v, (int, float)) for v in (self.a, self.b)) and not self.a < self.b:
             raise SpecError(f"TruncatedNormal.a must be below b, got {self.a} and {self.b}. They bound what is drawn.")
 
@@ -152,6 +156,9 @@ class Uniform(Initializer):
 
     bound: Scalar = 1.0
     mean: Scalar = 0.0
+
+    def check(self) -> None:
+        _not_negative(self, "bound", self.bound)
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return _uniform(key, shape, dtype, self.bound, self.mean)
@@ -327,3 +334,8 @@ def _normal(key: jax.Array, shape: tuple[int, ...], dtype: Any, std: Scalar, mea
 @partial(jax.jit, static_argnums=(1, 2))
 def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, bound: Scalar, mean: Scalar = 0.0) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -1, 1) * jnp.asarray(bound, dtype) + jnp.asarray(mean, dtype)
+
+
+def _not_negative(init: Initializer, name: str, value: Scalar) -> None:
+    if isinstance(value, (int, float)) and not value >= 0:
+        raise SpecError(f"{type(init).__name__}.{name} must be 0 or more, got {value}.")

@@ -109,6 +109,7 @@ class Dropout(Module):
         share(self, "the share of entries set to zero", rate=self.rate)
 
     def forward(self, x: jax.Array) -> jax.Array:
+        _float_input(self, x, "[...]", 0)
         if not self.training:
             return x
         keep = 1 - jnp.asarray(self.rate, jnp.float32)
@@ -130,6 +131,7 @@ class AlphaDropout(Module):
         share(self, "the share of entries dropped", rate=self.rate)
 
     def forward(self, x: jax.Array) -> jax.Array:
+        _float_input(self, x, "[...]", 0)
         if not self.training:
             return x
         low = -1.7580993408473766  # -scale * alpha of SELU

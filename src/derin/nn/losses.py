@@ -72,7 +72,7 @@ class Loss(Spec):
 
     def __call__(self, output: jax.Array, target: jax.Array, weight: jax.Array | None = None) -> jax.Array:
         """The reduced loss; each example counts `weight` times.   output, target, weight [batch] -> []"""
-        return self._reduced((output, target), weight)
+        return self._reduced((jnp.asarray(output), jnp.asarray(target)), weight)
 
     def _reduced(self, inputs: tuple[jax.Array, ...], weight: jax.Array | None) -> jax.Array:
         if self.reduction != "mean":
@@ -249,12 +249,17 @@ class PoissonNLLLoss(Loss):
     full: bool = False
     eps: Scalar = 1e-8
 
+    def check(self) -> None:
+        positive(self, "eps", zero=True)
+
     def values(self, output: jax.Array, target: jax.Array) -> jax.Array:
         output, target = matched(self, output, target)
+        within(self, target, 0, math.inf, "the target must be counts, 0 or more")
         if self.log_input:
             near = jnp.minimum(output, 70.0)
             value = jnp.exp(near) * (1 + output - near) - target * output
         else:
+            within(self, output, 0, math.inf, "the output must be rates, 0 or more; log_input=True takes logarithms")
             value = output - target * jnp.log(output + self.eps)
         if not self.full:
             return value
@@ -329,6 +334,20 @@ def refuse(loss: Loss, wrong: jax.Array, given: jax.Array, rule: str) -> None:
     if not isinstance(wrong, jax.core.Tracer) and bool(wrong.any()):
         first = jnp.broadcast_to(given, wrong.shape)[wrong][0]
         raise ModelError(f"{type(loss).__name__}: {rule}; got {first}.")
+
+
+def within(loss: Loss, given: jax.Array, low: float, high: float, rule: str) -> None:
+    """Raise ModelError where a value given lies outside [low, high]. In a compiled program it is not looked at."""
+    if not isinstance(given, jax.core.Tracer):
+        refuse(loss, ~((given >= low) & (given <= high)), given, rule)
+
+
+def not_negative(loss: Loss, name: str) -> None:
+    """Refuse a field that has a number below 0, unless it is traced."""
+    value = getattr(loss, name)
+    for v in value if isinstance(value, tuple) else (value,):
+        if isinstance(v, (int, float)) and not v >= 0:
+            raise SpecError(f"{type(loss).__name__}.{name} must be 0 or more, got {value}. It counts how often.")
 
 
 def per_example(values: jax.Array) -> jax.Array:

@@ -7,7 +7,17 @@ import jax.numpy as jnp
 from jax.nn import softplus
 
 from derin.errors import ModelError
-from derin.nn.losses import Loss, class_weights, matched, positive, refuse, share_of_one, vector
+from derin.nn.losses import (
+    Loss,
+    class_weights,
+    matched,
+    not_negative,
+    positive,
+    refuse,
+    share_of_one,
+    vector,
+    within,
+)
 from derin.spec import Scalar
 
 __all__ = [
@@ -36,8 +46,12 @@ class BCEWithLogitsLoss(Loss):
     pos_weight: Scalar | tuple[Scalar, ...] | None = None  # one number, or one a label
     weight: Scalar | tuple[Scalar, ...] | None = None
 
+    def check(self) -> None:
+        not_negative(self, "pos_weight")
+        not_negative(self, "weight")
+
     def values(self, output: jax.Array, target: jax.Array) -> jax.Array:
-        output, target = matched(self, output, target)
+        output, target = _with_shares(self, output, target)
         positive = target * softplus(-output)
         if self.pos_weight is not None:
             p = vector(self.pos_weight)
@@ -70,8 +84,11 @@ class BCELoss(Loss):
     instead = "nets put out logits in a run"
     weight: Scalar | tuple[Scalar, ...] | None = None
 
+    def check(self) -> None:
+        not_negative(self, "weight")
+
     def values(self, output: jax.Array, target: jax.Array) -> jax.Array:
-        p, y = matched(self, output, target)
+        p, y = _with_shares(self, output, target)
         outside = ~((p >= 0) & (p <= 1))
         refuse(self, outside, p, "the output must be probabilities, from 0 to 1; BCEWithLogitsLoss takes logits")
         return _weighted(self, _bce(jnp.where(outside, jnp.nan, p), y))
@@ -115,7 +132,7 @@ class SigmoidFocalLoss(Loss):
         positive(self, "gamma", zero=True)
 
     def values(self, output: jax.Array, target: jax.Array) -> jax.Array:
-        x, y = matched(self, output, target)
+        x, y = _with_shares(self, output, target)
         yes, no = -softplus(-x), -softplus(x)  # log p, log(1 - p)
         # the logarithm of 1 - p, so that a power of it has a slope where 1 - p is 0
         missed = jnp.logaddexp(no + jnp.log(y), yes + jnp.log(1 - y))
@@ -172,14 +189,23 @@ class MultiLabelSoftMarginLoss(Loss):
     instead = "a target of a run has one class for each row"
     weight: tuple[Scalar, ...] | None = None
 
+    def check(self) -> None:
+        not_negative(self, "weight")
+
     def values(self, output: jax.Array, target: jax.Array) -> jax.Array:
-        output, target = matched(self, output, target)
+        output, target = _with_shares(self, output, target)
         value = target * softplus(-output) + (1 - target) * softplus(output)
         w = class_weights(self, self.weight, output)
         return (value if w is None else value * w).mean(-1)
 
 
 # -- parts
+
+
+def _with_shares(loss: Loss, output: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+    output, target = matched(loss, output, target)
+    within(loss, target, 0, 1, "the target must be from 0 to 1")
+    return output, target
 
 
 def _weighted(loss: BCELoss | BCEWithLogitsLoss, values: jax.Array) -> jax.Array:

@@ -12,7 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from derin.errors import ModelError
-from derin.nn.losses import Loss, class_weights, filled, matched, per_example, positive, refuse, share_of_one
+from derin.nn.losses import (
+    Loss,
+    class_weights,
+    filled,
+    matched,
+    not_negative,
+    per_example,
+    positive,
+    refuse,
+    share_of_one,
+    within,
+)
 from derin.spec import Scalar
 
 __all__ = ["CrossEntropyLoss", "FocalLoss", "KLDivLoss", "MultiMarginLoss", "NLLLoss"]
@@ -38,6 +49,7 @@ class CrossEntropyLoss(Loss):
 
     def check(self) -> None:
         share_of_one(self, "label_smoothing")
+        not_negative(self, "weight")
         if self.weight is not None:
             self.weight = tuple(float(w) if isinstance(w, int) else w for w in self.weight)
 
@@ -54,6 +66,7 @@ class CrossEntropyLoss(Loss):
             own = own if w is None else own * jnp.where(hit, w, 0).sum(-1)
             own = _known(self, own, target, classes, self.ignore_index)
         else:
+            within(self, target, 0, 1, "a float target must be probabilities, from 0 to 1; int labels are classes")
             share = target.astype(jnp.float32)
             own = _dot(share if w is None else share * w, log_sum[..., None] - x)
         every = log_sum[..., None] - x
@@ -95,6 +108,9 @@ class NLLLoss(Loss):
     weight: tuple[Scalar, ...] | None = None
     ignore_index: int = -100
 
+    def check(self) -> None:
+        not_negative(self, "weight")
+
     def values(self, output: jax.Array, target: jax.Array) -> jax.Array:
         _check_labels(self, "log-probabilities", output, target)
         hit, w = _hits(target, output.shape), class_weights(self, self.weight, output)
@@ -125,6 +141,7 @@ class FocalLoss(Loss):
 
     def check(self) -> None:
         positive(self, "gamma", zero=True)
+        not_negative(self, "alpha")
 
     def values(self, output: jax.Array, target: jax.Array) -> jax.Array:
         _check_labels(self, "logits", output, target)
@@ -156,6 +173,9 @@ class MultiMarginLoss(Loss):
     p: Literal[1, 2] = 1
     margin: Scalar = 1.0
     weight: tuple[Scalar, ...] | None = None
+
+    def check(self) -> None:
+        not_negative(self, "weight")
 
     def values(self, output: jax.Array, target: jax.Array) -> jax.Array:
         _check_labels(self, "scores", output, target)

@@ -309,6 +309,12 @@ class Module(Spec):
 
     def look(self, *inputs: Any) -> tuple[dict[str, Declared], dict[str, Any]]:
         """Every weight and every layer's output shape, in call order, by one abstract pass."""
+        for x in jax.tree.leaves(inputs):
+            if not hasattr(x, "shape") and not isinstance(x, (int, float)):
+                raise ModelError(
+                    f"{type(self).__name__} needs arrays as inputs, or jax.ShapeDtypeStruct, got {x!r} "
+                    f"({type(x).__name__})."
+                )
         declared: dict[str, Declared] = {}
         seen: dict[str, Any] = {}
         jax.eval_shape(lambda *xs: bind(self, Run({}, {}, True, declared=declared, seen=seen))(*xs), *inputs)

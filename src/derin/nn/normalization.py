@@ -43,6 +43,8 @@ class BatchNorm(Module):
     def forward(self, x: jax.Array) -> jax.Array:
         float_input(self, x, "[..., channels]", 2)
         c, dtype = x.shape[-1], x.dtype
+        if self.training:
+            _some_rows(self, x)
         x = _float32(x)
         if self.training or not self.track_running_stats:
             mean, var, n = _moments(x, self.mask)
@@ -139,7 +141,7 @@ class GroupNorm(Module):
             raise ModelError(
                 f"GroupNorm: {self.num_groups} groups do not divide the {c} channels of the input {shape}."
             )
-        x = _float32(x).reshape(shape[0], -1, self.num_groups, c // self.num_groups)
+        x = _float32(x).reshape(shape[0], math.prod(shape[1:-1]), self.num_groups, c // self.num_groups)
         x = x - x.mean((1, 3), keepdims=True)
         x = x * jax.lax.rsqrt(jnp.square(x).mean((1, 3), keepdims=True) + self.eps)
         return _scaled(self, x.reshape(shape), c).astype(dtype)
@@ -164,6 +166,8 @@ class InstanceNorm(Module):
     def forward(self, x: jax.Array) -> jax.Array:
         float_input(self, x, "[batch, positions, ..., channels]", 3)
         dtype, c, over = x.dtype, x.shape[-1], tuple(range(1, x.ndim - 1))
+        if self.training and self.track_running_stats:
+            _some_rows(self, x)
         n = math.prod(x.shape[1:-1])
         if n < 2 and self.training:
             raise ModelError(f"InstanceNorm needs more than one position a channel in training, got shape {x.shape}.")
@@ -188,6 +192,13 @@ def _check(layer: Any) -> None:
         raise SpecError(f"{name}.eps must be 0 or more, got {eps}. It is added to the variance.")
     if isinstance(momentum, (int, float)) and not 0 <= momentum <= 1:
         raise SpecError(f"{name}.momentum must be in [0, 1], got {momentum}. It is the weight of the new batch.")
+
+
+def _some_rows(layer: Module, x: jax.Array) -> None:
+    if len(x) == 0:
+        raise ModelError(
+            f"{type(layer).__name__} got an empty batch in training, of shape {x.shape}: it has no mean to keep."
+        )
 
 
 def _float32(x: jax.Array) -> jax.Array:
