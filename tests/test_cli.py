@@ -78,7 +78,7 @@ def test_help_does_not_wait_for_jax() -> None:
         assert f"'{library}'" not in out
 
 
-@pytest.mark.parametrize("name", ["fit", "resume", "evaluate", "predict", "show", "export", "new", "data"])
+@pytest.mark.parametrize("name", ["fit", "resume", "evaluate", "predict", "show", "threshold", "export", "new", "data"])
 def test_every_command_has_help_with_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     done(name, "--help")
     out = capsys.readouterr().out

@@ -339,6 +339,34 @@ def test_bfloat16_computes_in_half_and_keeps_whole_weights():
     assert run.history[-1]["accuracy"] > 0.8
 
 
+def test_given_vectors_that_stay_as_they_are_keep_their_digits_in_bfloat16():
+    """A frozen table is in the state, and no state is rounded: what comes out of it is float32, whole."""
+    vectors = np.float32([[1.0, 1.0009765625], [-1.0, 2.0]])
+    for freeze, dtype in ((True, jnp.float32), (False, jnp.bfloat16)):
+        net = nn.Sequential(nn.Embedding.from_pretrained(vectors, freeze=freeze), nn.Flatten())
+        task = epoch.Task(Experiment(net=net, precision="bfloat16"), None, (), ())
+        params, state = net.init(jax.random.key(0), jnp.array([[0], [1]]))
+        found = epoch.run_net(task, params, state, jnp.array([[0], [1]]))[0]
+        assert found.dtype == jnp.float32
+        assert np.array_equal(found, vectors.astype(dtype).astype(np.float32))
+
+
+def test_rows_that_fill_a_block_up_are_not_counted(monkeypatch):
+    """BatchNorm without running statistics takes those of the batch it gets, in evaluation as well."""
+    data = dataset()
+    net = nn.Sequential(nn.BatchNorm(affine=False, track_running_stats=False), nn.Linear(2))
+    run = fit(net, data, epochs=1)
+    x = run.schema.encode(data.test.x)[:20]
+    z = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+    logits = z @ run.params["1.weight"].T + run.params["1.bias"]
+    assert np.allclose(run.predict_proba(data.test.x[:20]), jax.nn.softmax(logits), atol=1e-6)  # 20 rows of 256
+    assert np.allclose(run.predictor()(x), jax.nn.softmax(logits), atol=1e-6)
+    monkeypatch.setattr(epoch, "EVALUATION_ROWS", 16)
+    found = epoch.forward(run.task, run.params, run.state, x)
+    rest = (x[16:] - x[16:].mean(0)) / np.sqrt(x[16:].var(0) + 1e-5)
+    assert np.allclose(found[16:], rest @ run.params["1.weight"].T + run.params["1.bias"], atol=1e-5)
+
+
 def test_callbacks_see_plain_values_and_may_stop():
     seen = []
 

@@ -348,9 +348,13 @@ def run_net(
     return (out[:, None] if out.ndim == 1 else out), run.state
 
 
-def outputs(task: Task, params: Arrays, state: Arrays, x: jax.Array) -> jax.Array:
-    """The net's outputs in evaluation mode, its members' put together.   x: [batch, ...] -> [batch, outputs]"""
-    out, _ = run_net(task, params, state, x)
+def outputs(task: Task, params: Arrays, state: Arrays, x: jax.Array, count: Any = None) -> jax.Array:
+    """The net's outputs in evaluation mode, its members' put together.   x: [batch, ...] -> [batch, outputs]
+
+    `count`: how many of the rows are real; those behind them only fill the batch up.
+    """
+    mask = None if count is None else (jnp.arange(x.shape[0]) < count).astype(jnp.float32)
+    out, _ = run_net(task, params, state, x, mask=mask)
     return out if out.ndim == 2 else together(task, out)
 
 
@@ -378,9 +382,10 @@ def forward(task: Task, params: Arrays, state: Arrays, x: jax.Array) -> jax.Arra
         return outputs(task, params, state, x)
     blocks = math.ceil(n / EVALUATION_ROWS)
     padded = jnp.pad(x, [(0, blocks * EVALUATION_ROWS - n)] + [(0, 0)] * (x.ndim - 1))
+    real = jnp.minimum(n - EVALUATION_ROWS * jnp.arange(blocks), EVALUATION_ROWS)
     out = lax.map(
-        lambda block: outputs(task, params, state, block),
-        padded.reshape(blocks, EVALUATION_ROWS, *x.shape[1:]),
+        lambda block: outputs(task, params, state, *block),
+        (padded.reshape(blocks, EVALUATION_ROWS, *x.shape[1:]), real),
     )
     return out.reshape(blocks * EVALUATION_ROWS, -1)[:n]
 

@@ -63,13 +63,13 @@ def _blocks(function: Callable, task: Task, params: Any, state: Any, x: Any) -> 
         n, size = len(rows), padded_size(len(rows))
         if n < size:
             rows = np.concatenate([rows, np.zeros((size - n, *rows.shape[1:]), rows.dtype)])
-        args = (task, params, state, rows)
+        args = (task, params, state, rows, np.int32(n))
         found = program(function, *args)(*args)
         yield jax.tree.map(lambda a: np.asarray(a)[:n], found) if n < size else found  # noqa: B023
 
 
-def _predictions(task: Task, params: Any, state: Any, x: jax.Array) -> tuple[jax.Array, ...]:
-    return engine.predictions(task, engine.outputs(task, params, state, x))
+def _predictions(task: Task, params: Any, state: Any, x: jax.Array, count: Any) -> tuple[jax.Array, ...]:
+    return engine.predictions(task, engine.outputs(task, params, state, x, count))
 
 
 def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any]:
@@ -81,8 +81,8 @@ def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any
     one_target = len(task.aims) == 1
     classes = one_target and task.aims[0].kind != "number"
 
-    def whole(params: Any, state: Any, x: jax.Array) -> Any:
-        found = _predictions(task, params, state, x)
+    def whole(params: Any, state: Any, x: jax.Array, count: Any) -> Any:
+        found = _predictions(task, params, state, x, count)
         return found[0] if one_target else found
 
     compiled = jax.jit(whole)
@@ -97,7 +97,7 @@ def predictor(task: Task, params: Any, state: Any) -> Callable[[np.ndarray], Any
             return jax.tree.map(lambda *a: np.concatenate(a), *parts)
         if n < size:
             x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), x.dtype)])
-        found = compiled(params, state, x)
+        found = compiled(params, state, x, np.int32(n))
         if classes and n == size:
             return np.asarray(found)
         whole = _own_units(task, (found,) if one_target else found)

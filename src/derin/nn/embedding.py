@@ -27,7 +27,8 @@ class Embedding(Module):
     The row of `padding_idx` starts at 0 and gets no gradient. Rows whose norm (of order `norm_type`) is above
     `max_norm` come out scaled down to it; torch scales them in the table as well, here the table stays as the
     optimiser left it. `frozen` keeps the table in the state and not among the params: no optimiser, weight decay or
-    penalty can move it. `from_pretrained` makes one from given vectors.
+    penalty can move it; as all state it stays float32 in a bfloat16 run, and so do its rows. `from_pretrained` makes
+    one from given vectors.
     """
 
     count: int
