@@ -14,6 +14,7 @@ import pytest
 
 from derin import nn, spec
 from derin.cli import _which_layer
+from derin.distributions import choice
 from derin.errors import DerinError, ModelError, SpecError
 
 
@@ -344,6 +345,11 @@ def test_given_vectors_that_are_no_table() -> None:
         with pytest.raises(SpecError) as caught:
             nn.Embedding.from_pretrained(vectors)
         one_message(caught.value, "Embedding.from_pretrained", words)
+
+
+def test_a_choice_may_stand_where_a_function_does() -> None:
+    space = nn.Linear(3, weight_init=choice(nn.HeNormal(), nn.XavierNormal()))
+    assert spec.from_json(spec.to_json(space)) == space
 
 
 def test_there_are_sixty_kinds_and_more() -> None:

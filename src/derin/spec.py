@@ -702,7 +702,9 @@ def _fits(value: Any, hint: Any) -> bool:
 def _calls(value: Any, hint: Any) -> bool:
     """Whether a field for a function has one: not "he", and not HeNormal where HeNormal() is meant."""
     others = [option for option in _options(hint) or (hint,) if typing.get_origin(option) is not Callable]
-    if len(others) == len(_options(hint) or (hint,)) or any(_fits(value, option) for option in others):
+    if getattr(value, "_is_distribution", False) or len(others) == len(_options(hint) or (hint,)):
+        return True
+    if any(_fits(value, option) for option in others):
         return True
     return callable(value) and not (isinstance(value, type) and issubclass(value, Spec))
 
