@@ -82,7 +82,9 @@ class Spec:
         names = _field_names(cls)
         for name in kwargs:
             if name not in names:
-                raise SpecError(f"{cls.__name__} has no field {name!r}.{nearest(name, names)}")
+                raise SpecError(
+                    f"{cls.__name__} has no field {name!r}.{_in_torch(name, names) or nearest(name, names)}"
+                )
         if cls._variadic:
             return object.__new__(cls)
         placed = [f.name for f in dataclasses.fields(cls) if not f.kw_only]  # type: ignore[arg-type]
@@ -116,6 +118,10 @@ class Spec:
 
     def check(self) -> None:
         """Refuse values that have the right type and cannot work. Skip what is not a Python number."""
+
+    def _meant(self, name: str, value: Any) -> str:
+        """The end of the message about a value of a wrong type, where one knows what was meant."""
+        return ""
 
     def _convert(self) -> None:
         """Turn what a person may write into what a file holds; also where distributions stand around it."""
@@ -536,7 +542,9 @@ def _parsed(node: ast.AST, text: str) -> Any:
 
 
 def _refuse(text: str) -> Any:
-    raise SpecError(f"{text!r} cannot be read; write it like AdamW(learning_rate=1e-3).")
+    plain = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)  # nn.Linear(8), as in Python
+    like = plain if plain != text else "AdamW(learning_rate=1e-3)"
+    raise SpecError(f"{text!r} cannot be read; write it like {like}.")
 
 
 # -- the pytree
@@ -630,7 +638,8 @@ def _checked(spec: Any, name: str, hint: Any, value: Any) -> Any:
         value = float(value)
     if not _fits(value, hint) or not _calls(value, hint):
         named = value.__name__ if isinstance(value, type) else value
-        meant = f" Write {named}(...)." if isinstance(named, str) and named.isidentifier() and _known(named) else ""
+        known = isinstance(named, str) and named.isidentifier() and _known(named)
+        meant = f" Write {named}(...)." if known else spec._meant(name, value)
         got = f"{value!r} ({type(value).__name__})"
         if getattr(value, "_is_distribution", False) and value._fits_rounded(lambda v: _fits(v, hint)):
             meant = " Whole numbers: integer(...) or log_integer(...)."
@@ -739,11 +748,23 @@ def _equal(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
+_TORCH = {"lr": "learning_rate", "p": "rate", "out_features": "features", "out_channels": "features"}
+_SEEN = ("in_features", "in_channels", "num_features", "input_size", "normalized_shape")
+
+
+def _in_torch(name: str, names: typing.Iterable[str]) -> str:
+    """Words for a field that PyTorch's class has and this one has not."""
+    if _TORCH.get(name) in names:
+        return f" It is called {_TORCH[name]!r} here."
+    return " Leave it out: a layer sees its input's size." if name in _SEEN else ""
+
+
 def nearest(name: str, names: typing.Iterable[str]) -> str:
     """Words that name the nearest of the names, or all of them: the end of a message about an unknown one."""
-    near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
-    if not near:
-        folded = {n.lower(): n for n in names}
+    names = list(names)
+    folded = {n.lower(): n for n in names}
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if not near or name.lower() in folded:  # Relu is ReLU, not Recall
         near = [folded[m] for m in difflib.get_close_matches(name.lower(), list(folded), n=3, cutoff=0.5)]
     if near:
         return " Nearest: " + ", ".join(near) + "."

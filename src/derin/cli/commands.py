@@ -265,8 +265,11 @@ def evaluate(path: RunPath, source: SourceToScore = None, part: PartName = "test
     values = run.evaluate(part if source is None else _to_score(_existing(source)))
     what = f"the {part} part" if source is None else source
     labels = _labels(run)
-    text = "\n".join([f"{path} on {what}", *show_metrics(values, labels)])
-    return Answer({"path": str(path), "source": source or part, **values}, text)
+    lines = [f"{path} on {what}", *show_metrics(values, labels)]
+    if run.threshold:
+        label, value = run.threshold.label, run.threshold.value
+        lines.append(f"These are of the more probable class; derin predict says {label} from p = {value:.4g} on.")
+    return Answer({"path": str(path), "source": source or part, **values}, "\n".join(lines))
 
 
 def _to_score(source: str) -> str | Path:

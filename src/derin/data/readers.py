@@ -102,7 +102,7 @@ def inputs(x: Any, name: str = "X") -> Any:
         array = x if isinstance(x, np.ndarray) else np.asarray(x)
     except ValueError as error:  # lists of different lengths
         raise DataError(
-            f"{name} is not a rectangular array: {_first_line(error)} Every row needs the same length."
+            f"{name} is not a rectangular array: {_first_line(error)} Every row needs the same length: pad short ones."
         ) from None
     except Exception as error:
         raise DataError(f"{name} cannot be read as an array ({type(x).__name__}): {_first_line(error)}") from None

@@ -81,6 +81,9 @@ class Experiment(Spec):
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
+    def _meant(self, name: str, value: Any) -> str:
+        return " Write Sequential(...)." if name == "net" and isinstance(value, tuple) else ""
+
     def check(self) -> None:
         if self.epochs < 1:
             raise SpecError(f"epochs must be at least 1, got {self.epochs}.")

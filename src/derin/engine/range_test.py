@@ -43,6 +43,8 @@ class RangeTest(NamedTuple):
         at = self._place()
         if at is not None:
             shown = np.unique(np.append(shown, at))
+        if not len(shown):
+            return "The loss was not finite at the first step already: look at the data and the net."
         low, high = self.smoothed[shown].min(initial=math.inf), self.smoothed[shown].max(initial=0)
         text = ["learning rate   loss"]
         for i in shown:

@@ -76,7 +76,8 @@ def _output_width(task: Task, x: Any) -> int:
     if len(out.shape) not in axes or out.shape[0] != 2:
         raise ModelError(
             f"the net turns rows of shape {tuple(x.shape[1:])} into {('batch', *out.shape[1:])}; "
-            "it must put out one row of numbers for each: [batch, outputs]. Is a Flatten() missing?"
+            "it must put out one row of numbers for each: [batch, outputs]. Is a Flatten() missing, "
+            "or LastStep(...) around a recurrent layer?"
         )
     return out.shape[-1]
 

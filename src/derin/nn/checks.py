@@ -45,7 +45,9 @@ def array_input(layer: Module, x: Any, wanted: str, ndim: int, exactly: bool = F
         raise ModelError(f"{kind} needs one array {wanted}, got {_in_words(x)}.")
     shape = jnp.shape(x)
     if len(shape) < ndim or (exactly and len(shape) != ndim):
-        raise ModelError(f"{kind} needs an input {wanted}, got shape {shape}.")
+        lacks = exactly and len(shape) == ndim - 1 and ndim > 2  # a table's row, or a grey image
+        hint = f" Unflatten({ndim - 2}, (-1, 1)) in front of it makes one channel." if lacks else ""
+        raise ModelError(f"{kind} needs an input {wanted}, got shape {shape}.{hint}")
 
 
 def some_in_each_row(layer: Module, x: jax.Array) -> None:

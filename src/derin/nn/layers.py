@@ -52,6 +52,10 @@ class Linear(Module):
     def check(self) -> None:
         _at_least(self, 1, features=self.features)
 
+    def _meant(self, name: str, value: Any) -> str:
+        inputs_came = name == "bias" and isinstance(value, int)  # Linear(784, 10), as in PyTorch
+        return f" A layer sees its input's size; give the outputs only: Linear({value})." if inputs_came else ""
+
     def forward(self, x: jax.Array) -> jax.Array:
         _float_input(self, x, "[..., in]", 1)
         d = x.shape[-1]
