@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from sklearn.datasets import load_digits
 
 import derin
-from derin import data, nn, optim, spec
+from derin import data, nn, spec
 from derin.cli import run as command
 from derin.data import ClassTarget, NumberTarget, VectorTarget, fit_target
 from derin.engine.epoch import total_loss
@@ -246,14 +246,6 @@ def test_an_autoencoder_is_one_program_of_the_size_of_a_classifiers():
         return jax.jit(_epoch).lower(task, carry, kept, None, key, np.int32(1)).as_text().count(" = ")
 
     assert operations(x, 784) < 1.2 * operations((np.arange(40) % 4).astype(str), 4)
-
-
-def test_autoencoder_of_digits():
-    x = load_digits().data  # whole numbers from 0 to 16; some corners are always 0
-    net = nn.Sequential(nn.Linear(32), nn.ReLU(), nn.Linear(8), nn.Linear(32), nn.ReLU(), nn.Linear(64))
-    run = derin.fit(net, (x, x), epochs=6, optimizer=optim.Adam(3e-3), progress=False)
-    assert np.isfinite(run.history[-1]["loss"]) and run.predict(x).shape == x.shape
-    assert run.evaluate("test")["r2"] > 0.5  # eight numbers an image; the mean image has 0
 
 
 def test_on_the_command_line(tmp_path, capsys, monkeypatch):

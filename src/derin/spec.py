@@ -754,7 +754,7 @@ _SEEN = ("in_features", "in_channels", "num_features", "input_size", "normalized
 
 def _in_torch(name: str, names: typing.Iterable[str]) -> str:
     """Words for a field that PyTorch's class has and this one has not."""
-    if _TORCH.get(name) in names:
+    if _TORCH.get(name, "") in names:
         return f" It is called {_TORCH[name]!r} here."
     return " Leave it out: a layer sees its input's size." if name in _SEEN else ""
 

@@ -51,8 +51,8 @@ def fit(net: Any, data: Any, *, out: str | Path | None = None, callbacks: Sequen
         progress: bool = True, **fields: Any) -> Run:  # fmt: skip
     """Train a net on data and return the Run: Experiment(net=net, **fields).fit(data).
 
-    data: a Dataset of derin.data.load, or (X, y) arrays. `out` names the run's folder; without it the run
-    stays in memory. `fields` are those of Experiment: loss, optimizer, epochs, batch_size, ...
+    data: a Dataset of derin.data.load, or (X, y) arrays; (X, X) trains an autoencoder. `out` names the run's folder;
+    without it the run stays in memory. `fields` are those of Experiment: loss, optimizer, epochs, batch_size, ...
 
     >>> import derin, numpy as np
     >>> X = np.random.default_rng(0).normal(size=(200, 3)).astype("float32")
@@ -60,6 +60,12 @@ def fit(net: Any, data: Any, *, out: str | Path | None = None, callbacks: Sequen
     ...                 optimizer=derin.optim.Adam(0.05))
     >>> run.evaluate("test")["r2"] > 0.99
     True
+    >>> from sklearn.datasets import load_digits
+    >>> from derin.nn import Linear, ReLU, Sequential
+    >>> X, net = load_digits().data, Sequential(Linear(32), ReLU(), Linear(8), Linear(32), ReLU(), Linear(64))
+    >>> run = derin.fit(net, (X, X), epochs=8, optimizer=derin.optim.Adam(3e-3), progress=False)
+    >>> run.predict(X).shape, run.evaluate("test")["r2"] > 0.5  # images out of eight numbers each
+    ((1797, 64), True)
     """
     return experiment_of(net, fields).fit(data, out=out, callbacks=callbacks, progress=progress)
 
