@@ -29,9 +29,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
-PACKAGES = ("jax", "jaxlib", "torch", "keras", "lightning", "scikit-learn", "numpy")
+PACKAGES = ("jax", "jaxlib", "torch", "keras", "lightning", "optuna", "scikit-learn", "numpy")
 NEEDS = {"torch": "torch", "Keras on JAX": "keras", "Lightning": "lightning",
-         "scikit-learn": "sklearn", "torch, channels last": "torch", "torch.compile": "torch"}  # fmt: skip
+         "scikit-learn": "sklearn", "torch, channels last": "torch", "torch.compile": "torch",
+         "torch, 1 process x 2 threads": "optuna", "torch, 2 processes x 1 thread": "optuna",
+         "Optuna TPE, 2 processes": "optuna"}  # fmt: skip
 THREADS = 2  # of the peers that ask for a number
 
 

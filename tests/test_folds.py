@@ -136,6 +136,13 @@ def test_several_targets_are_cut_as_numbers():
     assert len(part.y[0]) == len(part.y[1]) == len(part.rows)
 
 
+def test_a_vector_is_cut_as_numbers():
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    data = load((x, x @ np.ones((3, 2)) + x[:, :2]))
+    check(folds(data, 4), data, 4)
+    assert union(data).y.shape == (34, 2)
+
+
 # -- what load() knew
 
 
