@@ -20,6 +20,7 @@ import ast
 import builtins
 import dataclasses
 import difflib
+import functools
 import importlib
 import inspect
 import json
@@ -59,6 +60,7 @@ class Spec:
     _variadic: typing.ClassVar[str | None] = None  # the field that takes all positional values: Sequential(a, b)
     _leaves: typing.ClassVar[frozenset[str]] = frozenset()
     _hints: typing.ClassVar[dict[str, Any] | None] = None
+    _names: typing.ClassVar[tuple[str, ...]] = ()  # of the fields, in their order
     _is_distribution = False  # derin.uniform, derin.log, ...: it stands where a value will be
     _has_distributions = False  # one stands in a field, or anywhere below: a search space, not yet a value
 
@@ -66,6 +68,7 @@ class Spec:
         if {"__init__", "__post_init__"} & vars(cls).keys():
             raise TypeError(f"{cls.__name__}: declare hyperparameters as fields; a spec has no __init__ of its own.")
         dataclasses.dataclass(eq=False, repr=False)(cls)
+        cls._names = tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
         if cls._variadic:
             cls.__init__ = _variadic_init(cls.__init__, cls._variadic)  # type: ignore[method-assign]
         leaves = {name for name, hint in _annotations(cls).items() if _mentions_scalar(hint)}
@@ -305,6 +308,15 @@ def require_fixed(value: Any, what: str) -> None:
         f"{what} needs values, and this is a search space: {listed}{more}. derin.tune(experiment, data) searches it, "
         f"`derin tune` on the command line; for one run give a value in place of each distribution."
     )
+
+
+def check_again(spec: Spec) -> None:
+    """Spec.check() of a value that JAX has put together, which refuses nothing by itself."""
+    spec.__dict__["_sealed"] = False
+    try:
+        spec.check()
+    finally:
+        spec.__dict__["_sealed"] = True
 
 
 def _holds_distributions(value: Any) -> bool:
@@ -615,12 +627,12 @@ def _resolved_hints(cls: Any) -> dict[str, Any]:
     return cls._hints
 
 
-def _field_names(cls: Any) -> list[str]:
-    return [f.name for f in dataclasses.fields(cls)]
+def _field_names(cls: Any) -> tuple[str, ...]:
+    return cls._names
 
 
 def _fields(spec: Any) -> dict[str, Any]:
-    return {name: spec.__dict__[name] for name in _field_names(type(spec))}
+    return {name: spec.__dict__[name] for name in spec._names}
 
 
 def _required(f: dataclasses.Field) -> bool:
@@ -656,23 +668,31 @@ def _frozen(value: Any) -> Any:
 def _cast(value: Any, hint: Any) -> Any:
     if type(value) is int and _accepts_float(hint) and not _accepts_int(hint):
         return float(value)
-    if type(value) is tuple and typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)[:1]
+    if type(value) is tuple and _parts(hint)[0] is tuple:
+        inner = _parts(hint)[1][:1]
         return tuple(_cast(v, inner[0]) for v in value) if inner else value
     return value
 
 
+@functools.cache  # looking into types took most of the time of making a spec, and a search makes thousands
 def _accepts_float(hint: Any) -> bool:
     return hint is float or any(_accepts_float(a) for a in _options(hint))
 
 
+@functools.cache
 def _accepts_int(hint: Any) -> bool:
     return hint is int or any(_accepts_int(a) for a in _options(hint))
 
 
+@functools.cache
 def _options(hint: Any) -> tuple[Any, ...]:
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return typing.get_args(hint) if union else ()
+
+
+@functools.cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return typing.get_origin(hint), typing.get_args(hint)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -682,7 +702,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return value._fits(lambda v: _fits(v, hint))  # type: ignore[attr-defined]
     if _options(hint):
         return any(_fits(value, option) for option in _options(hint))
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    origin, args = _parts(hint)
     if origin is typing.Literal:
         return value in args and type(value) in {type(a) for a in args}
     if origin is tuple or hint is tuple:
