@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from derin import Experiment, choice, integer, log, one_minus_log, uniform
 from derin.errors import SpecError
-from derin.nn import MLP, Dropout, Linear
+from derin.nn import MLP, CrossEntropyLoss, Dropout, Linear
 from derin.optim import SGD, Adam
 from derin.tune.space import Space
 
@@ -70,6 +70,25 @@ def test_values_survive_a_file_their_places_and_being_read(us):
     again = SPACE.at({d.name: 0.5 for d in SPACE.dimensions} | places)
     assert again.keys() == values.keys() and all(again[k] == pytest.approx(values[k], rel=1e-9) for k in values)
     assert SPACE.read(SPACE.shown(values)) == values
+
+
+def test_a_trial_made_from_anothers_template_is_the_same_and_is_checked_as_well():
+    for u in (0.1, 0.6, 0.3, 0.9):
+        values = SPACE.at([0.5, u, u, 1 - u, 0.9, u, 0.2])
+        fresh = Space(SPACE.experiment)
+        assert SPACE.fixed(values) == fresh.fixed(values) == fresh.fixed(values)
+        assert hash(SPACE.fixed(values)) == hash(fresh.fixed(values))
+    space = Space.of(
+        Experiment(Linear(3), loss=CrossEntropyLoss(label_smoothing=uniform(0.0, 0.5)), optimizer=Adam(log(1e-3, 1.0)))
+    )
+    values = space.at([0.5, 0.5])
+    assert space.fixed(values) == space.fixed(values)
+    with pytest.raises(
+        SpecError, match=r"with loss.label_smoothing=0.25, optimizer.learning_rate=-1.0: Adam.learning_rate must be"
+    ):
+        space.fixed(values | {"optimizer.learning_rate": -1.0})
+    with pytest.raises(SpecError, match=r"none for 'optimizer.learning_rate'"):
+        space.fixed({"loss.label_smoothing": 0.1})
 
 
 def test_size_counts_the_trials_there_are():

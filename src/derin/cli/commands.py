@@ -540,6 +540,7 @@ def _changed(experiment: Experiment, set: list[str] | None, epochs: int | None, 
 def _net(text: str) -> Any:
     """The text of a default network, or the Module that the text describes. Raises SpecError."""
     from derin import spec
+    from derin.distributions import Distribution
     from derin.errors import SpecError
     from derin.nn import Module
 
@@ -549,7 +550,7 @@ def _net(text: str) -> Any:
         found = spec.parse(text)
     except SpecError as error:
         raise SpecError(f"--net: {error}") from None
-    if not isinstance(found, Module):
+    if not isinstance(found, Module | Distribution):
         raise SpecError(
             f"--net {text!r} is no network. Write mlp, mlp:128,64, cnn, or layers: "
             '"Sequential(Linear(64), ReLU(), Linear(3))".'

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from derin.distributions import Distribution
 from derin.engine.experiment import EarlyStopping, Experiment
 from derin.errors import SpecError
 from derin.models import TabularMLP
@@ -17,15 +18,15 @@ MOST_WAVES = 64  # columns; with more of them waves would be most of the net
 WAVE_VALUES = 8  # a column with fewer different values has no shape for waves to follow
 
 
-def default_experiment(dataset: Any, net: str | Module | None = None, **fields: Any) -> Experiment:
+def default_experiment(dataset: Any, net: str | Module | Distribution | None = None, **fields: Any) -> Experiment:
     """An experiment for these data: what derin fit trains with no other options.
 
-    net: None (TabularMLP for rows of numbers, SmallCNN for images), "mlp:128,64", "cnn:32,64", or a Module.
+    net: None (TabularMLP for rows of numbers, SmallCNN for images), "mlp:128,64", "cnn:32,64", a Module, or a choice.
     `fields` of Experiment win over the defaults. Raises SpecError for another text.
     """
     shape, out = dataset.train.x.shape[1:], sum(t.width for t in dataset.schema.targets)
-    if isinstance(net, Module):
-        return Experiment(net=net, **fields)
+    if isinstance(net, Module | Distribution):
+        return Experiment(net=net, **fields)  # type: ignore[arg-type]  # a choice of nets
     if net is None and len(shape) == 1:
         return _for_tables(dataset, out, fields)
     kind, _, text = (net or ("cnn" if len(shape) == 3 else "mlp")).partition(":")
