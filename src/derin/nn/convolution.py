@@ -30,6 +30,7 @@ from derin.nn.winograd import winograd
 __all__ = ["conv", "conv_transpose"]
 
 _CACHE = 6 * 2**20  # numbers in the patches up to which a matrix product beats XLA's convolution
+_GROUPS = 4  # up to so many, a kernel of all channels with zeros beats a product for each (bench/layers.py)
 _CHANNELS = 8  # fewer of them make no matrices worth Winograd's additions
 
 
@@ -38,8 +39,11 @@ def conv(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Arr
     w = jnp.moveaxis(w, (0, 1), (-1, -2))  # given OIHW kernels, XLA's convolution is a third slower on a CPU
     if _elsewhere():
         return _xla(x, w, window, groups)
-    if groups > 1:
-        return (_depthwise if w.shape[-2] == 1 else _grouped)(x, w, window, groups)
+    if groups > 1 and w.shape[-2] == 1:
+        return _depthwise(x, w, window, groups)
+    if groups > _GROUPS:
+        return _grouped(x, w, window, groups)
+    w = _of_all(w, groups)
     (b, *sizes, c), out = x.shape, w.shape[-1]
     if window.size in ((3,), (3, 3)) and window.plain and min(c, out) >= _CHANNELS:
         return winograd(x, w, window)
@@ -102,6 +106,15 @@ def _patches(x: jax.Array, window: Window) -> jax.Array:
     return jnp.concatenate(cells(x, window), -1)
 
 
+def _of_all(w: jax.Array, groups: int) -> jax.Array:
+    """A kernel that sees all channels, with zeros where they are of another group.   -> [*kernel, in, out]"""
+    if groups == 1:
+        return w
+    *kernel, c, out = w.shape
+    own = jnp.repeat(jnp.eye(groups, dtype=w.dtype), out // groups, 1)[:, None]  # [groups, 1, out]
+    return (w[..., None, :, :] * own).reshape(*kernel, groups * c, out)
+
+
 def _grouped(x: jax.Array, w: jax.Array, window: Window, groups: int) -> jax.Array:
     c, out = w.shape[-2:]
     w = w.reshape(window.cells * c, groups, out // groups)
@@ -112,10 +125,17 @@ def _grouped(x: jax.Array, w: jax.Array, window: Window, groups: int) -> jax.Arr
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _depthwise(x: jax.Array, w: jax.Array, window: Window, groups: int) -> jax.Array:
-    """Each channel by itself: there is nothing to multiply as matrices.   w: [*kernel, 1, out]"""
+    """Each channel by itself: there is nothing to multiply as matrices.   w: [*kernel, 1, out]
+
+    A few images at a time: of all at once XLA makes a sum that is 20 times slower (bench/layers.py)."""
     each = w.reshape(window.cells, groups, -1)
-    y = sum((cell[..., None] * each[k] for k, cell in enumerate(cells(x, window))), jnp.zeros((), x.dtype))
-    return y.reshape(*y.shape[:-2], -1)
+
+    def some(x: jax.Array) -> jax.Array:
+        y = sum((cell[..., None] * each[k] for k, cell in enumerate(cells(x, window))), jnp.zeros((), x.dtype))
+        return y.reshape(*y.shape[:-2], -1)
+
+    y = jax.lax.map(some, in_blocks(x, 2 * x.size))
+    return y.reshape(len(x), *y.shape[2:])
 
 
 def _depthwise_forward(x: jax.Array, w: jax.Array, window: Window, groups: int) -> Any:
