@@ -14,10 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from derin import data, nn, optim, spec
     from derin.data import load as load_data
-    from derin.distributions import choice, integer, log, log_integer, one_minus_log, uniform
     from derin.engine import EarlyStopping, Experiment, Run, fit, load, lr_range_test
     from derin.errors import DataError, DerinError, ModelError, RunError, SpecError, TrainingFailed
     from derin.models import LinearRegression, LogisticRegression, SoftmaxRegression
+
+    # a type checker sees any value: they stand in fields of every type. The classes are in derin.distributions
+    def uniform(low: float, high: float) -> Any: ...
+    def log(low: float, high: float) -> Any: ...
+    def one_minus_log(low: float, high: float) -> Any: ...
+    def integer(low: int, high: int) -> Any: ...
+    def log_integer(low: int, high: int) -> Any: ...
+    def choice(*options: Any) -> Any: ...
+
 
 __version__ = "0.1.0"
 
