@@ -131,10 +131,11 @@ def _vmap(layer: Module, inputs: tuple, key: jax.Array) -> None:
     stacked = jax.tree.map(lambda *a: jnp.stack([jnp.asarray(v) for v in a]), *members)
     for train in (False, True):
         try:
-            together = jax.vmap(lambda one, train=train: call(train, *one))(stacked)
+            together = jax.jit(jax.vmap(lambda one, train=train: call(train, *one)))(stacked)
         except Exception as error:
             raise _Failed(f"jax.vmap over models fails (train={train}): {_line(error)}") from error
-        loop = jax.tree.map(lambda *a: jnp.stack(a), *[call(train, *one) for one in members])
+        alone = jax.jit(lambda one, train=train: call(train, *one))  # one program; step by step compiles each operation
+        loop = jax.tree.map(lambda *a: jnp.stack(a), *map(alone, members))
         _same(loop, together, f"vmap over models and a loop over them differ (train={train})")
 
 
@@ -248,7 +249,7 @@ def _gradient(layer: Module, inputs: tuple, key: jax.Array) -> None:
             xs[i] = x
         return _total(layer.apply(params, state, *xs, train=True, key=key)[0])
 
-    by_params, by_inputs = jax.grad(score, (0, 1))(params, [inputs[i] for i in floats])
+    by_params, by_inputs = jax.jit(jax.grad(score, (0, 1)))(params, [inputs[i] for i in floats])
     for name, g in [*by_params.items(), *((f"input {i}", g) for i, g in zip(floats, by_inputs, strict=True))]:
         if not np.isfinite(_numpy(g)).all():
             raise _Failed(f"the gradient of {name} is not finite.")
@@ -262,6 +263,7 @@ def _mask(layer: Module, inputs: tuple, key: jax.Array) -> None:
     mask = jnp.ones(rows).at[-1].set(0)
     params, state = layer.init(key, *inputs)
 
+    @jax.jit
     def run(*inputs: jax.Array) -> Any:
         y, after = layer.apply(params, state, *inputs, train=True, key=key, mask=mask)
         return [a[:-1] if a.ndim and len(a) == rows else a for a in jax.tree.leaves(y)], after
@@ -358,7 +360,7 @@ def check_optimizer(optimizer: Any, params: Arrays | None = None) -> None:
             joined = {"": jnp.concatenate([plain[name].ravel() for name in params])}
             _same(
                 joined,
-                run(optimizer, flat, 0.01),
+                jax.jit(run)(optimizer, flat, jnp.float32(0.01)),
                 "elementwise is True, but one flat vector gives something else",
             )
         _same_spec(optimizer)
