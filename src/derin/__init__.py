@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from derin.engine import EarlyStopping, Experiment, Run, fit, load, lr_range_test
     from derin.errors import DataError, DerinError, ModelError, RunError, SpecError, TrainingFailed
     from derin.models import LinearRegression, LogisticRegression, SoftmaxRegression
+    from derin.tune import cross_validate, tune
 
     # a type checker sees any value: they stand in fields of every type. The classes are in derin.distributions
     def uniform(low: float, high: float) -> Any: ...
@@ -43,6 +44,7 @@ __all__ = [
     "SpecError",
     "TrainingFailed",
     "choice",
+    "cross_validate",
     "data",
     "fit",
     "integer",
@@ -55,12 +57,14 @@ __all__ = [
     "one_minus_log",
     "optim",
     "spec",
+    "tune",
     "uniform",
 ]
 
 # `derin --help` must not wait for JAX: each name is imported when it is first asked for
 _HOMES = {
     "load_data": "data",
+    "cross_validate": "tune",
     **dict.fromkeys(("choice", "integer", "log", "log_integer", "one_minus_log", "uniform"), "distributions"),
     **dict.fromkeys(("EarlyStopping", "Experiment", "Run", "fit", "load", "lr_range_test"), "engine"),
     **dict.fromkeys(("LinearRegression", "LogisticRegression", "SoftmaxRegression"), "models"),
@@ -70,7 +74,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'derin' has no attribute {name!r}")
-    if name in ("data", "nn", "optim", "spec"):
+    if name in ("data", "nn", "optim", "spec", "tune"):
         return importlib.import_module(f"derin.{name}")
     home = importlib.import_module(f"derin.{_HOMES.get(name, 'errors')}")
     value = getattr(home, "load" if name == "load_data" else name)

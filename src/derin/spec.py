@@ -435,6 +435,15 @@ def strict_json(data: Any) -> Any:
     return data
 
 
+def loose_json(data: Any) -> Any:
+    """The opposite of strict_json: {"float": "nan"} is a number again."""
+    if isinstance(data, dict):
+        return float(data["float"]) if data.keys() == {"float"} else {k: loose_json(v) for k, v in data.items()}
+    if isinstance(data, list):
+        return [loose_json(v) for v in data]
+    return data
+
+
 def _without_none(data: Any) -> Any:
     if data is None:
         return {"none": True}
@@ -494,7 +503,7 @@ def _known(name: str) -> bool:
 def _import_all() -> None:
     """Every class of derin that a file may name."""
     homes = ("data.arrays", "data.columns", "data.images", "distributions", "engine", "models", "nn", "optim")
-    for name in (*homes, "tune.samplers"):
+    for name in (*homes, "tune.arena", "tune.pruners", "tune.samplers", "tune.search"):
         module = importlib.import_module(f"derin.{name}")
         for public in getattr(module, "__all__", ()):  # some are imported when they are asked for
             getattr(module, public)

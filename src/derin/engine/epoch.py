@@ -67,6 +67,15 @@ class Rows(NamedTuple):
     y: tuple[jax.Array, ...]
 
 
+class Fold(NamedTuple):
+    """Which of the rows a member trains on and which judge it; of unequal folds the shorter are filled up."""
+
+    train: jax.Array  # int32 [n]
+    trains: jax.Array  # int32: how many of them count; as many batches as n has
+    valid: jax.Array  # int32 [m]
+    judges: jax.Array  # int32
+
+
 class Carry(NamedTuple):
     """All that changes while a net trains."""
 
@@ -125,45 +134,78 @@ def start(task: Task, key: jax.Array, x: Any) -> Carry:
 
 
 def epoch(
-    task: Task, carry: Carry, train: Rows, valid: Rows | None, key: jax.Array, epochs: jax.Array
+    task: Task,
+    carry: Carry,
+    train: Rows,
+    valid: Rows | None,
+    key: jax.Array,
+    epochs: jax.Array,
+    order: jax.Array | None = None,
+    fold: Fold | None = None,
+    order_key: jax.Array | None = None,
 ) -> tuple[Carry, Report]:
     """One pass over the training rows and an evaluation: one program.
 
     Randomness is a function of (key, carry.epoch, step) alone. A run that is done, or broken, changes nothing.
+    order: that of the epoch, where members of a population share it; else it follows from order_key, or key.
+    fold: the rows of `train` to train on and to be judged by; then there is no `valid`.
     """
     n = train.x.shape[0]
-    order = epoch_order(task, carry.epoch, n, key)
-    weights = row_weights(n, order.shape)
-    carry, losses = steps(task, carry, train, order, weights, key, epochs, (order.shape[0], n))
+    counted: Any = n
+    if fold is not None:
+        n, counted = fold.train.shape[0], fold.trains
+    if order is None:
+        order = epoch_order(task, carry.epoch, n, key if order_key is None else order_key, counted)
+    weights = row_weights(counted, order.shape)
+    per_epoch = order.shape[0] if fold is None else -(-counted // order.shape[1])
+    if fold is not None:
+        order = fold.train[order]
+    carry, losses = steps(task, carry, train, order, weights, key, epochs, (per_epoch, counted))
+    loss = mean_loss(losses, counted, order.shape)
     carry = averaged(task, carry)
-    judged = valid if valid is not None else train if task.experiment.metrics else None  # only if asked for
-    found = evaluate(task, *predicting(carry), judged) if judged is not None else no_scores(task)
-    if valid is None:
+    validated = valid is not None or fold is not None
+    found = no_scores(task)
+    if fold is not None:
+        judged = Rows(train.x[fold.valid], tuple(y[fold.valid] for y in train.y))
+        counts = (jnp.arange(fold.valid.shape[0]) < fold.judges).astype(jnp.float32)
+        found = evaluate(task, *predicting(carry), judged, counts)
+    elif validated or task.experiment.metrics:  # on the training rows only if asked for
+        found = evaluate(task, *predicting(carry), valid if valid is not None else train)
+    if not validated:
         found = (jnp.float32(jnp.nan), found[1])
-    return finish(task, carry, mean_loss(losses, n, order.shape), found, order.shape[0], epochs, valid is not None)
+    return finish(task, carry, loss, found, per_epoch, epochs, validated)
 
 
-def epoch_order(task: Task, number: jax.Array, n: int, key: jax.Array) -> jax.Array:
-    """The rows of each batch of an epoch.   -> int32 [steps, batch]"""
+def epoch_order(task: Task, number: jax.Array, n: int, key: jax.Array, counted: Any = None) -> jax.Array:
+    """The rows of each batch of an epoch.   -> int32 [steps, batch]
+
+    counted: how many of the rows count, where that is known in the program only; the others come last.
+    """
     size = n if task.experiment.batch_size == "full" else min(task.experiment.batch_size, n)
     if size == n:  # the order within a full batch is only rounding
         return jnp.arange(n, dtype=jnp.int32)[None]
-    return batches(shuffled(jax.random.fold_in(named_key(key, "order"), number), n), size)
+    order = shuffled(jax.random.fold_in(named_key(key, "order"), number), n)
+    if isinstance(counted, jax.Array):
+        order = order[jnp.argsort(order >= counted, stable=True)]
+    return batches(order, size)
 
 
-def row_weights(n: int, shape: tuple[int, ...]) -> jax.Array | None:
+def row_weights(n: Any, shape: tuple[int, ...]) -> jax.Array | None:
     """1 for a row of the order, 0 for one that only fills up the last batch; None where all are 1."""
     count, size = shape
-    if count * size == n:
+    if isinstance(n, int) and count * size == n:
         return None
     return (jnp.arange(count * size) < n).astype(jnp.float32).reshape(shape)
 
 
-def mean_loss(losses: jax.Array, n: int, shape: tuple[int, ...]) -> jax.Array:
+def mean_loss(losses: jax.Array, n: Any, shape: tuple[int, ...]) -> jax.Array:
     """The mean over rows of batch means, the last batch being short.   losses: [steps] -> []"""
     count, size = shape
-    rows = jnp.full(count, float(size)).at[-1].set(float(n - (count - 1) * size))
-    return jnp.sum(losses * rows) / n
+    if isinstance(n, int):
+        rows = jnp.full(count, float(size)).at[-1].set(float(n - (count - 1) * size))
+        return jnp.sum(losses * rows) / n
+    rows = jnp.clip(n - size * jnp.arange(count), 0, size)  # a short fold has batches without rows
+    return jnp.sum(jnp.where(rows > 0, losses * rows, 0)) / n
 
 
 def steps(
@@ -174,11 +216,11 @@ def steps(
     weights: jax.Array | None,
     key: jax.Array,
     epochs: jax.Array,
-    size: tuple[int, int],
+    size: tuple[Any, Any],
 ) -> tuple[Carry, jax.Array]:
     """Gradient steps over the batches `order` names.   order: [steps, batch] -> losses [steps]
 
-    size: the steps and the rows of the whole epoch.
+    size: the steps and the rows of the whole epoch. Where they are known in the program only, batches may be empty.
     """
     experiment = task.experiment
     optimizer = experiment.optimizer
@@ -208,6 +250,8 @@ def steps(
         (loss, new_state), gradient = gradient_of(opened(params), state, batch, weight, step)
         gradient = closed(gradient)
         active = (broken < 0) & ~carry.done
+        if not isinstance(size[1], int):
+            active = active & (weight.sum() > 0)
         ok = active & jnp.isfinite(loss) & all_finite(gradient)
         if experiment.clip is not None:
             gradient = experiment.clip(gradient)
@@ -456,11 +500,16 @@ def predictions(task: Task, out: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(found)
 
 
-def scores(task: Task, out: jax.Array, y: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Loss and metrics of outputs.   out: [n, outputs], y: [n] or [n, width] a target -> ([], (metric, ...))"""
-    loss = total_loss(task, out, y, None)
+def scores(
+    task: Task, out: jax.Array, y: tuple[jax.Array, ...], counts: jax.Array | None = None
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Loss and metrics of outputs.   out: [n, outputs], y: [n] or [n, width] a target -> ([], (metric, ...))
+
+    counts: [n], 1 for rows that count and 0 for others.
+    """
+    loss = total_loss(task, out, y, counts)
     found = predictions(task, out)
-    weight = jnp.ones(out.shape[0], jnp.float32)
+    weight = jnp.ones(out.shape[0], jnp.float32) if counts is None else counts
 
     def value(metric: Metric, i: int) -> jax.Array:
         aim = task.aims[i]
@@ -475,9 +524,11 @@ def scores(task: Task, out: jax.Array, y: tuple[jax.Array, ...]) -> tuple[jax.Ar
     return loss, tuple(value(metric, i) for _, metric, i in metric_names(task))
 
 
-def evaluate(task: Task, params: Arrays, state: Arrays, rows: Rows) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """Loss and metrics on rows, in evaluation mode."""
-    return scores(task, forward(task, params, state, rows.x), rows.y)
+def evaluate(
+    task: Task, params: Arrays, state: Arrays, rows: Rows, counts: jax.Array | None = None
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Loss and metrics on rows, in evaluation mode. counts: as in scores."""
+    return scores(task, forward(task, params, state, rows.x), rows.y, counts)
 
 
 def no_scores(task: Task) -> tuple[jax.Array, tuple[jax.Array, ...]]:

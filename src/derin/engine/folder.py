@@ -46,18 +46,9 @@ class RunFolder:
             raise RunError(
                 f"{path} exists already. Give another --out, continue it with `derin resume {path}`, or remove it."
             )
-        about = {
-            "schema": spec.to_dict(data.schema),
-            "source": data.source,
-            "options": data.options,
-            "fingerprint": data.fingerprint,
-            "rows": {name: len(part.x) for name, part in data.parts.items()},
-            "input": [str(data.train.x.dtype), list(data.train.x.shape[1:])],
-            "class_counts": counts,
-        }
         texts = {
             "experiment.json": spec.to_json(experiment),
-            "data.json": json.dumps(spec.strict_json(about), indent=1, ensure_ascii=False),
+            "data.json": json.dumps(spec.strict_json(describe_data(data, counts)), indent=1, ensure_ascii=False),
             "history.jsonl": "",
             "journal.jsonl": "",
         }
@@ -182,6 +173,19 @@ class RunFolder:
             return None, {}
         arrays, manifest = checkpoint.load(found, like)
         return jax.tree.map(jax.numpy.asarray, arrays), manifest
+
+
+def describe_data(data: Any, counts: tuple[int, ...] | None) -> dict[str, Any]:
+    """How the data were understood, where they came from and what they were, as JSON holds it."""
+    return {
+        "schema": spec.to_dict(data.schema),
+        "source": data.source,
+        "options": data.options,
+        "fingerprint": data.fingerprint,
+        "rows": {name: len(part.x) for name, part in data.parts.items()},
+        "input": [str(data.train.x.dtype), list(data.train.x.shape[1:])],
+        "class_counts": counts,
+    }
 
 
 def _line(values: dict[str, Any]) -> str:

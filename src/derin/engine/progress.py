@@ -21,7 +21,7 @@ class Progress:
 
     def __init__(self, shown: bool, epochs: int) -> None:
         self.shown, self.epochs = shown, epochs
-        self.live = shown and _rewrites_lines()
+        self.live = shown and rewrites_lines()
         self.first: int | None = None  # the epoch before the first of this process
         self.step = 0
         self.working = 0.0  # seconds of training, without compiling
@@ -55,7 +55,7 @@ class Progress:
         numbers = [f"{k} {_number(v)}" for k, v in shown.items()]
         if len(self.rates) > 1:
             numbers.append(f"learning_rate {values['learning_rate']:.3g}")
-        ahead = [f"{_time(left)} left"] if number < self.epochs else []
+        ahead = [f"{time_in_words(left)} left"] if number < self.epochs else []
         at = f"epoch {number:>{len(str(self.epochs))}}/{self.epochs}"
         return "  ".join([at, *numbers, f"{rate:,.0f} steps/s", *ahead])
 
@@ -75,7 +75,7 @@ class Progress:
         print(f"\r\x1b[2K{text}" if self.live else text, file=sys.stderr, flush=True)
 
 
-def _rewrites_lines() -> bool:
+def rewrites_lines() -> bool:
     """Is stderr a terminal that understands the codes that erase a line?"""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         return False
@@ -87,7 +87,7 @@ def _number(v: float) -> str:
     return f"{v:#.4g}" if 1e-3 <= abs(v) < 1e4 else f"{v:.3g}"
 
 
-def _time(seconds: float) -> str:
+def time_in_words(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     if seconds < 3600:

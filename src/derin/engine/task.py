@@ -58,6 +58,17 @@ def task_of(experiment: Experiment, schema: Any, x: Any, class_counts: tuple[int
     return task
 
 
+def same_structure(task: Task, experiment: Experiment) -> Task:
+    """The task of another experiment that differs from the task's in numbers only, not in structure."""
+    losses = experiment.loss
+    if losses is None:
+        losses = task.losses
+    elif not isinstance(losses, tuple):
+        losses = (losses,) * len(task.aims)
+    weights = experiment.class_weights if isinstance(experiment.class_weights, tuple) else task.class_weights
+    return task.replace(experiment=experiment.replace(seed=0, epochs=1), losses=losses, class_weights=weights)
+
+
 def _kind(target: Any) -> str:
     return "number" if target.kind == "number" else "classes"
 

@@ -183,7 +183,7 @@ def train(
     saved = time.monotonic() if folder and folder.checkpoint() else -math.inf
     run = Run(experiment, data.schema, task, carry, history, folder, data)
     chunk = "chunk" if _streams(data) else "epoch"
-    with _interrupts(f"finishing the {chunk}" if progress.shown else "") as interrupted:
+    with interrupts(f"finishing the {chunk}" if progress.shown else "") as interrupted:
         while done < experiment.epochs and not bool(carry.done) and not stopped:
             begin, before = time.perf_counter(), sum(seconds.values())
             carry, report = run_epoch(carry, key, epochs, begun, interrupted)
@@ -328,7 +328,7 @@ def _values(report: Report, names: list[str], validated: bool) -> dict[str, Any]
 
 
 @contextmanager
-def _interrupts(said: str) -> Iterator[list[int]]:
+def interrupts(said: str) -> Iterator[list[int]]:
     """A list that is not empty any more after Ctrl-C; a second Ctrl-C interrupts at once."""
     seen: list[int] = []
 

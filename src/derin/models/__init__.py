@@ -7,14 +7,21 @@ from derin.on_demand import on_demand
 
 # a net for tables needs no convolution: these are imported when they are asked for
 if TYPE_CHECKING:
+    from derin.models.ensemble import Ensemble
     from derin.models.images import SmallCNN
     from derin.models.linear import Fitted, LinearRegression, LogisticRegression, SoftmaxRegression
 else:
     __getattr__, __dir__ = on_demand(
-        __name__, {"images": "SmallCNN", "linear": "Fitted LinearRegression LogisticRegression SoftmaxRegression"}
+        __name__,
+        {
+            "ensemble": "Ensemble",
+            "images": "SmallCNN",
+            "linear": "Fitted LinearRegression LogisticRegression SoftmaxRegression",
+        },
     )
 
 __all__ = [
+    "Ensemble",
     "Fitted",
     "LinearRegression",
     "LogisticRegression",

@@ -1,1 +1,64 @@
-"""Tuning: a space is an experiment with distributions in it; a population trains its trials as one program."""
+"""Tuning: a space is an experiment with distributions in it; a population trains its trials as one program.
+
+study = derin.tune(experiment, data, trials=200, pruner="asha")        # this module may be called
+derin.tune.load("studies/first").table
+
+spaces     distributions (derin.log, ...), Space                  samplers   which values are tried
+pruners    which trials go on                                     search     the loop      study   what comes of it
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+from derin.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from derin.tune.pruners import ASHA, Hyperband, PopulationBased, Pruner, SuccessiveHalving
+    from derin.tune.samplers import CoarseToFine, GivenTrials, Grid, Optuna, Random, Sampler, Sobol
+    from derin.tune.space import Space
+    from derin.tune.study import Study, cross_validate, load, tune
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "pruners": "ASHA Hyperband PopulationBased Pruner SuccessiveHalving",
+            "samplers": "CoarseToFine GivenTrials Grid Optuna Random Sampler Sobol",
+            "space": "Space",
+            "study": "Study cross_validate load tune",
+        },
+    )
+
+__all__ = [
+    "ASHA",
+    "CoarseToFine",
+    "GivenTrials",
+    "Grid",
+    "Hyperband",
+    "Optuna",
+    "PopulationBased",
+    "Pruner",
+    "Random",
+    "Sampler",
+    "Sobol",
+    "Space",
+    "Study",
+    "SuccessiveHalving",
+    "cross_validate",
+    "load",
+    "tune",
+]
+
+
+class _Callable(types.ModuleType):
+    """`derin.tune` is a folder of modules and the function that people call: both have the field's name for it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from derin.tune.study import tune
+
+        return tune(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

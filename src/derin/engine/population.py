@@ -1,0 +1,398 @@
+"""A population: many members of one structure that train together, an epoch a call.
+
+    population = Population(task, rows, valid, slots=32)
+    handle = population.put([Member(task, seed=0, epochs=20)])[0]    # fresh weights, or a carry to go on from
+    seen = population.epoch()                                        # {handle: what the epoch left of it}
+    population.carry(handle)                                         # a member's whole state, to keep or to move
+
+It is `engine.epoch` mapped over members by `vmap`. Members sit in blocks of a fixed size, so that one program serves
+all and nothing compiles when members come and go. A block is as large as a core's cache likes; blocks are dealt to
+threads, since a small net keeps one core busy and no more (bench/tune.py). Where `vmap` does not pay, for convolutions
+and long recurrences on a CPU, a block is one member. When too few are left to fill a block they go on one by one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from derin.engine import epoch as engine
+from derin.engine.epoch import Carry, Fold, Report, Rows, Task
+from derin.engine.programs import program
+from derin.engine.training import key_bits
+from derin.errors import ModelError
+from derin.nn.module import summary
+
+BLOCK = 16  # members that are vmapped together on a CPU: more do not fit its cache (bench/tune.py)
+SMALL, LARGE = 4e6, 4e7  # multiply-adds of a step forward: below, vmap wins; above, it loses; between, it is measured
+PROBE_STEPS = 8
+
+
+class Member(NamedTuple):
+    """What is trained. carry: where it goes on from; None: fresh weights."""
+
+    task: Task
+    seed: int
+    epochs: int
+    fold: int = 0
+    carry: Carry | None = None
+
+
+class Seen(NamedTuple):
+    """What an epoch left of a member."""
+
+    report: Report
+    epoch: Any  # int: epochs done
+    done: Any  # bool: early stopping has stopped it
+    broken: Any  # bool: a loss or gradient was not finite
+
+
+class Block:
+    """Slots on one device: what the program of an epoch takes, arrays with a leading axis."""
+
+    def __init__(self, task: Task, size: int, device: Any) -> None:
+        self.size, self.device = size, device
+        leaves, self.tree = jax.tree.flatten(task)
+        self.leaves = [np.stack([_plain(v)] * size) for v in leaves]
+        self.keys = np.stack([key_bits(0)] * size)
+        self.epochs = np.ones(size, np.int32)
+        self.fold = np.zeros(size, np.int32)
+        self.alive = np.zeros(size, bool)
+        self.handles = [-1] * size
+        self.carry: Any = None
+
+    @property
+    def tasks(self) -> Task:
+        return jax.tree.unflatten(self.tree, self.leaves)
+
+    def set(self, at: int, member: Member) -> None:
+        for stack, leaf in zip(self.leaves, jax.tree.leaves(member.task), strict=True):
+            stack[at] = leaf
+        self.keys[at] = key_bits(member.seed)
+        self.epochs[at], self.fold[at], self.alive[at] = member.epochs, member.fold, True
+
+    def member(self, at: int) -> Member:
+        task = jax.tree.unflatten(self.tree, [stack[at] for stack in self.leaves])
+        carry = jax.tree.map(lambda a: np.array(a[at]), self.carry)
+        return Member(task, int(self.keys[at, 1]), int(self.epochs[at]), int(self.fold[at]), carry)
+
+
+class Population:
+    """Members whose tasks have one structure; see the module's head.
+
+    folds: a Fold of arrays with a leading axis, of which each member has one; then `valid` is None. shared_order:
+    members are always in the same epoch and see the same batches. block: members vmapped together; None: what a
+    short measurement finds faster. threads: None for one a core, or a device.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        rows: Rows,
+        valid: Rows | None,
+        slots: int,
+        *,
+        folds: Fold | None = None,
+        order_seed: int = 0,
+        shared_order: bool = False,
+        block: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.task = task.structure_only()
+        devices = jax.local_devices()
+        count = threads or (cores() if devices[0].platform == "cpu" and len(devices) == 1 else len(devices))
+        self.places = [devices[i % len(devices)] for i in range(count)]
+        self.data = {d: jax.device_put((rows, valid, folds), d) for d in devices[:count]}
+        self.like = jax.ShapeDtypeStruct((1, *rows.x.shape[1:]), rows.x.dtype)
+        self.order_key = key_bits(order_seed)
+        self.shared_order = shared_order and folds is None
+        self.pool = ThreadPoolExecutor(count) if count > 1 else None
+        self.block, self.alone = self._measured(slots) if block is None else (min(block, slots), block)
+        self.slots = -(-slots // self.block) * self.block
+        self.blocks = [self._new(self.block, i) for i in range(self.slots // self.block)]
+        self.handles = 0
+        self.used = self.idle = 0  # slot-epochs
+
+    def _new(self, size: int, i: int) -> Block:
+        return Block(self.task, size, self.places[i % len(self.places)])
+
+    # -- members come and go
+    @property
+    def free(self) -> int:
+        return sum(int((~b.alive).sum()) for b in self.blocks)
+
+    def put(self, members: Sequence[Member]) -> list[int]:
+        """Give members free slots; a handle for each."""
+        fresh: dict[int, dict[int, Member]] = {}
+        handles = []
+        places = [(i, at) for i, b in enumerate(self.blocks) for at in range(b.size) if not b.alive[at]]
+        for (i, at), member in zip(places, members, strict=False):
+            self.blocks[i].set(at, member)
+            self.blocks[i].handles[at] = self.handles
+            fresh.setdefault(i, {})[at] = member
+            handles.append(self.handles)
+            self.handles += 1
+        for i, some in fresh.items():
+            self._begin(self.blocks[i], some)
+        return handles
+
+    def _begin(self, block: Block, members: dict[int, Member]) -> None:
+        """Fresh weights, or the given ones, in the slots of these members; the others stay as they are."""
+        given = {at: m.carry for at, m in members.items() if m.carry is not None}
+        if block.carry is None or len(given) < len(members):
+            fresh = np.zeros(block.size, bool)
+            fresh[[at for at in members if at not in given]] = True
+            args = jax.device_put((block.tasks, block.keys, fresh, block.carry), block.device)
+            static = (self.like, block.device)
+            block.carry = program(_started, *args, static=static, donate=(3,))(*args)
+        if given:
+            stacks = jax.tree.map(np.array, block.carry)
+            for at, carry in given.items():
+                jax.tree.map(lambda stack, a, at=at: stack.__setitem__(at, a), stacks, carry)
+            block.carry = jax.device_put(stacks, block.device)
+
+    def clear(self, handle: int) -> None:
+        """This member is done with."""
+        block, at = self._place(handle)
+        block.alive[at] = False
+        block.handles[at] = -1
+
+    def carries(self) -> dict[int, Carry]:
+        """The whole state of each member, copied to the host."""
+        found = {}
+        for block in self.blocks:
+            if block.alive.any():
+                whole = jax.tree.map(np.array, block.carry)
+                for at in np.flatnonzero(block.alive):
+                    found[block.handles[at]] = jax.tree.map(lambda a, at=at: a[at], whole)
+        return found
+
+    def carry(self, handle: int) -> Carry:
+        """The whole state of one member, copied to the host."""
+        block, at = self._place(handle)
+        return jax.tree.map(lambda a: np.array(a[at]), block.carry)
+
+    def layout(self) -> list[list[int]]:
+        """The handle in each slot of each block, -1 for none: where members sit decides the last bits of some."""
+        return [list(b.handles) for b in self.blocks]
+
+    def restore(self, layout: list[list[int]], members: dict[int, Member]) -> None:
+        """Put members, with their carries, back where they sat."""
+        self.blocks = [self._new(len(handles), i) for i, handles in enumerate(layout)]
+        self.handles = 1 + max((h for handles in layout for h in handles), default=-1)
+        for block, handles in zip(self.blocks, layout, strict=True):
+            mine = {at: members[h] for at, h in enumerate(handles) if h >= 0}
+            for at, member in mine.items():
+                block.set(at, member)
+                block.handles[at] = handles[at]
+            if mine:
+                self._begin(block, mine)
+
+    def _place(self, handle: int) -> tuple[Block, int]:
+        for block in self.blocks:
+            if handle in block.handles:
+                return block, block.handles.index(handle)
+        raise KeyError(handle)
+
+    def thin_out(self) -> None:
+        """No more members come: those of blocks that are hardly used go on one by one."""
+        for block in list(self.blocks):
+            alive = np.flatnonzero(block.alive).tolist()
+            if block.size > 1 and len(alive) < self.alone:
+                for at in alive:
+                    single = self._new(1, len(self.blocks))
+                    single.set(0, member := block.member(at))
+                    single.handles[0] = block.handles[at]
+                    self._begin(single, {0: member})
+                    self.blocks.append(single)
+                self.blocks.remove(block)
+
+    # -- an epoch
+    def epoch(self) -> dict[int, Seen]:
+        """Train every member for an epoch."""
+        blocks = [b for b in self.blocks if b.alive.any()]
+        calls = [self._call(b) for b in blocks]  # compiled here: threads would each compile
+        if self.pool is None or len(calls) == 1:
+            found = [call() for call in calls]
+        else:
+            found = list(self.pool.map(lambda call: call(), calls))
+        seen = {}
+        for block, some in zip(blocks, found, strict=True):
+            leaves, tree = jax.tree.flatten(some)
+            for at in np.flatnonzero(block.alive):
+                seen[block.handles[at]] = jax.tree.unflatten(tree, [a[at] for a in leaves])
+            self.used += int(block.alive.sum())
+            self.idle += int((~block.alive).sum())
+        return seen
+
+    def _call(self, block: Block) -> Callable[[], Seen]:
+        args = self._arguments(block)
+        run = self._program(block, args)
+
+        def call() -> Seen:
+            block.carry, seen = run(*args)
+            return jax.device_get(seen)
+
+        return call
+
+    def _arguments(self, block: Block) -> Any:
+        mine = (block.keys, block.epochs, block.fold, block.alive, self.order_key)
+        tasks, mine = jax.device_put((block.tasks, mine), block.device)
+        return (tasks, block.carry, *mine, *self.data[block.device])
+
+    def _program(self, block: Block, args: Any) -> Any:
+        return program(_epochs, *args, static=(self.shared_order, block.device), donate=(1,))
+
+    def bytes(self) -> int:
+        """Memory while it trains: the states of all slots, the data, and the program's own in each thread."""
+        block = self.blocks[0]
+        if block.carry is None:
+            self._begin(block, {})
+        seen = self._program(block, self._arguments(block)).memory_analysis()
+        states = sum(a.nbytes for a in jax.tree.leaves(block.carry))
+        data = sum(a.nbytes for some in self.data.values() for a in jax.tree.leaves(some))
+        own = seen.temp_size_in_bytes + seen.output_size_in_bytes - seen.alias_size_in_bytes
+        return data + states * len(self.blocks) + own * min(len(self.places), len(self.blocks))
+
+    # -- how large a block
+    def _measured(self, slots: int) -> tuple[int, int]:
+        """The size of a block, and below how many members in it single ones are faster."""
+        if self.places[0].platform != "cpu":
+            return slots, 0
+        several = min(BLOCK, slots)
+        work = self._work()
+        if several == 1 or work > LARGE:
+            return 1, 0
+        if work < SMALL:
+            return several, several // 2
+        ratio = self._seconds(1) / self._seconds(several)
+        if several * ratio <= 1:
+            return 1, 0
+        return several, max(2, round(1 / ratio))
+
+    def _work(self) -> float:
+        """Multiply-adds of a step of one member, forward."""
+        size, n = self.task.experiment.batch_size, self.data[self.places[0]][0].x.shape[0]
+        x = jax.ShapeDtypeStruct((n if size == "full" else min(size, n), *self.like.shape[1:]), self.like.dtype)
+        if self.task.inputs is not None:
+            x = self.task.inputs.look(x)[1][""]
+        return summary(self.task.experiment.net, x).total.multiply_adds
+
+    def _seconds(self, size: int) -> float:
+        """Of a few steps of so many members, with all threads at work."""
+        block = self._new(size, 0)
+        like = jax.eval_shape(lambda key: engine.start(self.task, _key(key), self.like), block.keys[0])
+        carry = jax.tree.map(lambda a: np.full((size, *a.shape), 0.01 if a.dtype.kind == "f" else 0, a.dtype), like)
+        carry = carry._replace(broken_at=np.full(size, -1, np.int32))
+        rows = self.data[block.device][0]
+        args = jax.device_put((block.tasks, carry, block.keys, rows), block.device)
+        run = program(_probe, *args, static=(block.device,))
+        best = float("inf")
+        for _ in range(3):
+            begin = time.perf_counter()
+            if self.pool is None:
+                jax.block_until_ready(run(*args))
+            else:
+                list(self.pool.map(lambda _: jax.block_until_ready(run(*args)), self.places))
+            best = min(best, time.perf_counter() - begin)
+        return best
+
+
+# -- the programs
+
+
+def _started(like: Any, device: Any, tasks: Task, keys: Any, fresh: Any, carry: Any) -> Carry:
+    new = jax.vmap(lambda task, key: engine.start(task, _key(key), like))(tasks, keys)
+    if carry is None:
+        return new
+    return jax.tree.map(lambda a, b: jnp.where(fresh.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, carry)
+
+
+def _epochs(
+    shared_order: bool,
+    device: Any,
+    tasks: Task,
+    carries: Any,
+    keys: Any,
+    epochs: Any,
+    fold: Any,
+    alive: Any,
+    order_key: Any,
+    rows: Rows,
+    valid: Rows | None,
+    folds: Fold | None,
+) -> tuple[Any, Seen]:
+    order = None
+    if shared_order:  # that of the epoch in which all who are alive are
+        at = jnp.max(jnp.where(alive, carries.epoch, 0))
+        order = engine.epoch_order(tasks, at, rows.x.shape[0], _key(order_key))
+
+    def member(task: Task, carry: Carry, key: Any, total: Any, fold: Any, alive: Any) -> Any:
+        mine = None if folds is None else jax.tree.map(lambda a: a[fold], folds)
+        stopped = carry.done
+        carry = carry._replace(done=stopped | ~alive)
+        carry, report = engine.epoch(task, carry, rows, valid, _key(key), total, order, mine, _key(order_key))
+        carry = carry._replace(done=jnp.where(alive, carry.done, stopped))
+        return carry, Seen(report, carry.epoch, carry.done, carry.broken_at >= 0)
+
+    return _mapped(member)(tasks, carries, keys, epochs, fold, alive)
+
+
+def _probe(device: Any, tasks: Task, carries: Any, keys: Any, rows: Rows) -> Any:
+    """A few steps of a few members: the losses."""
+
+    def member(task: Task, carry: Carry, key: Any) -> Any:
+        n, size = rows.x.shape[0], task.experiment.batch_size
+        some = jnp.arange(PROBE_STEPS * (n if size == "full" else min(size, n))).reshape(PROBE_STEPS, -1) % n
+        return engine.steps(task, carry, rows, some, None, _key(key), jnp.int32(1), (PROBE_STEPS, n))[1]
+
+    return _mapped(member)(tasks, carries, keys)
+
+
+def _mapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function over the leading axis. A single member is not batched: a convolution stays a convolution."""
+
+    def mapped(*given: Any) -> Any:
+        if len(jax.tree.leaves(given)[0]) > 1:
+            return jax.vmap(function)(*given)
+        return jax.tree.map(lambda a: a[None], function(*jax.tree.map(lambda a: a[0], given)))
+
+    return mapped
+
+
+def _key(bits: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(bits, impl="threefry2x32")
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    return np.asarray(leaf, np.float32) if isinstance(leaf, (bool, int, float)) else np.asarray(leaf)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fitting(make: Callable[[int], Population], slots: int, budget: int) -> Population:
+    """The population with the most slots, up to `slots`, that trains within `budget` bytes.
+
+    Raises ModelError if one member alone does not fit.
+    """
+    while True:
+        population = make(slots)
+        needed = population.bytes()
+        if needed <= budget:
+            return population
+        if slots == 1:
+            raise ModelError(
+                f"one member alone needs {needed / 2**20:,.0f} MB of memory, and the budget is {budget / 2**20:,.0f} "
+                "MB: a smaller net or batch, or a larger memory_budget."
+            )
+        slots = max(1, min(slots - 1, int(slots * budget / needed)))

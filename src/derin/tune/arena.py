@@ -1,0 +1,147 @@
+"""Arena: where trials compete. The data as the programs take them, the folds, and the task of each trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from derin.engine import epoch as engine
+from derin.engine.epoch import Fold, Rows, Task
+from derin.engine.experiment import Experiment
+from derin.engine.population import Member, Population
+from derin.engine.run import plain
+from derin.engine.task import as_arrays, class_counts, same_structure, task_of
+from derin.engine.training import check_monitors, counts_of
+from derin.errors import DataError, SpecError
+from derin.nn import Module
+from derin.spec import Scalar
+
+
+class Restandardised(Module):
+    """Columns by the means and deviations of a fold's own training rows.   x: [batch, d] -> as `inner` gives it"""
+
+    inner: Module
+    shift: Scalar
+    scale: Scalar
+
+    def forward(self, x: jax.Array) -> jax.Array:
+        return self.inner((x - self.shift) / self.scale)
+
+
+class Arena:
+    """The rows trials train on and are judged by: validation rows, or folds of training and validation rows.
+
+    A trial is trained `members` times: once for each fold and seed. Raises DataError where there is nothing to judge
+    by, and where the data do not fit in memory.
+    """
+
+    def __init__(self, data: Any, folds: int | None, seeds: int, seed: int) -> None:
+        from derin.data.folds import folds as cut
+        from derin.data.folds import restandardised, union
+
+        if isinstance(data.train.x, np.memmap):
+            raise DataError(
+                "a search keeps its data in memory, and these stream from disk: load them with a larger "
+                "memory_budget, or tune on a part of the rows."
+            )
+        if seeds < 1:
+            raise SpecError(f"seeds is how often each trial is trained anew, at least 1; got {seeds}.")
+        self.data, self.seeds = data, range(seed, seed + seeds)
+        self.folds: Fold | None = None
+        self.valid: Rows | None = None
+        self.adjusted: tuple[np.ndarray, np.ndarray] | None = None
+        if folds is None:
+            if not len(data.valid.x):
+                raise DataError(
+                    "there are no validation rows to judge trials by: load with valid=0.15, or give folds=5."
+                )
+            self.part, self.valid = data.train, Rows(*as_arrays(data.valid))
+            self.counts = [counts_of(data)]
+        else:
+            found = cut(data, folds, seed=seed)
+            self.part = union(data)
+            self.folds = _stacked(found)
+            self.adjusted = restandardised(data, found)
+            self.counts = [self._counts(f.train) for f in found]
+        self.rows = Rows(*as_arrays(self.part))
+        self.tasks: dict[Any, list[Task]] = {}
+
+    def _counts(self, rows: np.ndarray) -> tuple[int, ...] | None:
+        targets = self.data.schema.targets
+        if len(targets) != 1 or targets[0].kind == "number":
+            return None
+        return class_counts(self.part.y[rows], len(targets[0].labels))
+
+    @property
+    def members(self) -> int:
+        return len(self.counts) * len(self.seeds)
+
+    def structure(self, experiment: Experiment) -> Any:
+        """What decides the program of a trial."""
+        return jax.tree.structure(experiment.replace(seed=0, epochs=1))
+
+    def tasks_of(self, experiment: Experiment) -> list[Task]:
+        """The task of each fold. The first of a structure is checked, those that follow share what it found."""
+        key = self.structure(experiment)
+        if key not in self.tasks:
+            self.tasks[key] = [self._task(experiment, i) for i in range(len(self.counts))]
+            if self.folds is None:
+                check_monitors(experiment, self.data)
+        return [same_structure(task, experiment) for task in self.tasks[key]]
+
+    def _task(self, experiment: Experiment, fold: int) -> Task:
+        task = task_of(experiment, self.data.schema, self.part.x, self.counts[fold])
+        if self.adjusted is not None:
+            shift, scale = (a[fold] for a in self.adjusted)
+            inner = task.inputs if task.inputs is not None else self.data.schema.input_layer()
+            task = task.replace(inputs=Restandardised(inner, shift, scale))
+        return task.structure_only()
+
+    def members_of(self, experiment: Experiment, carries: Any = None) -> list[Member]:
+        """What a trial trains: for each fold, each seed."""
+        tasks, total = self.tasks_of(experiment), experiment.epochs
+        found = [
+            Member(task, seed, total, fold) for fold, task in enumerate(tasks) for seed in self.seeds
+        ]  # fmt: skip
+        return [m._replace(carry=c) for m, c in zip(found, carries, strict=True)] if carries else found
+
+    def population(self, experiment: Experiment, slots: int, **how: Any) -> Population:
+        task = self.tasks_of(experiment)[0]
+        return Population(task, self.rows, self.valid, slots, folds=self.folds, order_seed=self.seeds[0], **how)
+
+    def like(self, experiment: Experiment) -> Any:
+        """Shapes of a member's state."""
+        shape = jax.ShapeDtypeStruct((1, *self.part.x.shape[1:]), self.part.x.dtype)
+        return jax.eval_shape(lambda: engine.start(self.tasks_of(experiment)[0], jax.random.key(0), shape))
+
+    # -- what trials are judged by
+    def judge(self, experiment: Experiment, metric: str | None) -> tuple[str, bool, Callable[[Any], dict[str, float]]]:
+        """The metric's name, whether greater is better, and what a report says by name.   Raises SpecError"""
+        named = [(i, name, m) for i, (name, m, _) in enumerate(engine.metric_names(self.tasks_of(experiment)[0]))]
+        named = [(i, name, m) for i, name, m in named if m.scalar]
+        greater = {"valid_loss": False, "loss": False} | {name: m.greater_is_better for _, name, m in named}
+        if metric is None:
+            metric = named[0][1] if experiment.metrics and named else "valid_loss"
+        if metric not in greater:
+            raise SpecError(f"there is no metric {metric!r} to tune for; this experiment has {', '.join(greater)}.")
+
+        def values(report: Any) -> dict[str, float]:
+            found = {"loss": plain(report.loss), "valid_loss": plain(report.valid_loss)}
+            return found | {name: plain(report.metrics[i]) for i, name, _ in named}
+
+        return metric, greater[metric], values
+
+
+def _stacked(found: Any) -> Fold:
+    """Folds of unequal size as arrays: the shorter are filled up with rows that do not count."""
+
+    def filled(parts: list[np.ndarray]) -> Any:
+        longest = max(map(len, parts))
+        return np.stack([np.resize(p, longest) for p in parts]).astype(np.int32)
+
+    trains, valids = [f.train for f in found], [f.valid for f in found]
+    sizes: list[Any] = [np.array([len(p) for p in parts], np.int32) for parts in (trains, valids)]
+    return Fold(filled(trains), sizes[0], filled(valids), sizes[1])

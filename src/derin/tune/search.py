@@ -1,0 +1,405 @@
+"""The search: trials are asked of a sampler, trained in populations, judged at rungs, and recorded.
+
+All that decides what comes next is in `Search.state()` and the members' carries, so a search that was killed goes on
+from its last checkpoint as if nothing had happened: the same trials, the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from derin.data.stream import default_budget
+from derin.engine.epoch import predicting
+from derin.engine.experiment import Experiment
+from derin.engine.population import BLOCK, Population, Seen, cores, fitting
+from derin.engine.programs import seconds
+from derin.errors import ModelError, SpecError
+from derin.spec import Spec
+from derin.tune.arena import Arena
+from derin.tune.pruners import Arrived, Pruner
+from derin.tune.samplers import Sampler, Told
+from derin.tune.space import Space
+from derin.tune.trial import ENDED, Trial
+
+MANY = 2**31  # trials, where only the time is limited
+
+
+class Settings(Spec):
+    """How a search goes: what `tune` was called with."""
+
+    trials: int | None
+    sampler: Sampler
+    pruner: Pruner | None = None
+    folds: int | None = None
+    seeds: int = 1
+    metric: str | None = None
+    slots: int | None = None
+    time: float | None = None
+    seed: int = 0
+    keep: int = 5
+
+    def check(self) -> None:
+        for name, least in (("trials", 1), ("seeds", 1), ("slots", 1), ("time", 0), ("keep", 1)):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise SpecError(f"{name} must be at least {least}, got {value}.")
+        if self.trials is None and self.time is None:
+            raise SpecError("a search needs an end: give trials=64, or time=600 (seconds).")
+
+
+class Search:
+    """Trains the trials of a space. `run` goes on until all have ended; `state` and `carries` are what to save."""
+
+    def __init__(self, experiment: Experiment, space: Space | None, data: Any, settings: Settings) -> None:
+        self.experiment, self.space, self.settings = experiment, space, settings
+        self.arena = Arena(data, settings.folds, settings.seeds, experiment.seed)
+        first = experiment if space is None else space.fixed(space.at([0.5] * len(space.dimensions)))
+        self.metric, self.greater, self.values_of = self.arena.judge(first, settings.metric)
+        self.trials: list[Trial] = []
+        self.queue: deque[int] = deque()
+        self.waiting: dict[int, list[int]] = {}  # at a rung, for rules that wait
+        self.parked: dict[int, list[Any]] = {}  # the members' carries of those
+        self.arrived: dict[tuple[int, int], list[Arrived]] = {}  # by bracket and rung
+        self.running: dict[int, list[int]] = {}  # the handles of a trial's members
+        self.best: dict[int, list[Any]] = {}  # the members' carries of the best trials
+        self.population: Population | None = None
+        self.group: Any = None  # the structure that trains now
+        self.blocks: dict[Any, tuple[int, int]] = {}  # by structure: what a measurement chose
+        self.ended = 0
+        self.used = self.idle = 0  # slot-epochs of populations that are done with
+        self.begun = time.perf_counter()
+        self.before = 0.0  # seconds of earlier sittings
+        self.epoch_seconds = self.compile_seconds = 0.0
+        self.stopped = ""
+        self._experiments: dict[int, Experiment] = {}
+        self._structures: dict[int, Any] = {}
+        self._interned: dict[Any, Any] = {}  # one object for equal ones: they are compared quickly then
+
+    # -- the loop
+    def run(self, after: Callable[[Search], Any], stop: Sequence[Any] = ()) -> None:
+        """Train to the end, calling `after` behind every epoch; leaves early once something is in `stop`."""
+        while not self.stopped:
+            if self.running or self.queue:
+                self._train(after, stop)
+            elif self.waiting:
+                self._promote()
+            elif not self._ask():
+                self.stopped = "finished"
+        after(self)
+
+    def _ask(self) -> bool:
+        """More trials from the sampler; False if there are none."""
+        wanted = self.settings.trials or MANY
+        if self.space is None:
+            new: list[dict[str, Any]] = [{}] if not self.trials else []
+        else:
+            told = [Told(t.number, t.values, self._score(t)) for t in self.trials if t.state in ENDED]
+            count = min(wanted - len(self.trials), wanted if self.settings.trials else 8 * self._slots())
+            args = (self.space, len(self.trials), count, told, self.settings.seed, wanted)
+            new = self.settings.sampler.ask(*args) if count > 0 else []
+        for values in new:
+            self.queue.append(len(self.trials))
+            self.trials.append(Trial(len(self.trials), values))
+        return bool(new)
+
+    def _train(self, after: Callable[[Search], Any], stop: Sequence[Any]) -> None:
+        """Train the queued trials that share the structure of the first, until none of them is left."""
+        if not self.running:
+            self._open(self.queue[0])
+        while not self.stopped:
+            self._fill()
+            population = self.population
+            if population is None or not self.running:
+                break
+            if not any(self._mine(n) for n in self.queue):
+                population.thin_out()
+            begin, compiling = time.perf_counter(), sum(seconds.values())
+            seen = population.epoch()
+            self.compile_seconds += sum(seconds.values()) - compiling
+            self.epoch_seconds += time.perf_counter() - begin
+            for number in list(self.running):
+                self._record(self.trials[number], [seen[h] for h in self.running[number]])
+            if stop:
+                self.stopped = "interrupted"
+            elif self.settings.time is not None and self.seconds() > self.settings.time:
+                self._out_of_time()
+            after(self)
+        if self.population is not None and not self.running:
+            self.used, self.idle = self.used + self.population.used, self.idle + self.population.idle
+            self.population = None
+
+    def _open(self, number: int) -> None:
+        """A population for the structure of this trial."""
+        experiment = self.fixed(number)
+        self.group = self._structure(number)
+        how = self.blocks.get(self.group)
+        options = dict(shared_order=self._in_step(), block=how[0] if how else None)
+
+        def make(slots: int) -> Population:
+            return self.arena.population(experiment, slots, **options)
+
+        try:
+            self.population = fitting(make, self._slots(), default_budget() * 2)
+            if self.population.slots < self.arena.members:
+                raise ModelError(
+                    f"{self.arena.members} members a trial, for its folds and seeds, do not fit in memory together."
+                )
+            if how:
+                self.population.alone = how[1]
+            self.blocks[self.group] = (self.population.block, self.population.alone)
+        except ModelError as error:
+            if not str(error).startswith(("one member alone", f"{self.arena.members} members")):
+                raise
+            for n in [n for n in self.queue if self._mine(n)]:
+                self.queue.remove(n)
+                self._end(self.trials[n], "refused", str(error))
+
+    def _slots(self) -> int:
+        given = self.settings.slots
+        if given is None:
+            on_cpu = jax.default_backend() == "cpu"
+            given = BLOCK * cores() if on_cpu else 1024
+        wanted = (self.settings.trials or MANY) * self.arena.members
+        return max(self.arena.members, min(given, wanted))
+
+    def _in_step(self) -> bool:
+        """Whether the members of a population are always in the same epoch."""
+        varies = self.space is not None and "epochs" in self.space.paths
+        return self.settings.pruner is None and self.experiment.early_stopping is None and not varies
+
+    def _fill(self) -> None:
+        """Free slots go to the next trials of this structure."""
+        if self.population is None or (self._in_step() and self.running):
+            return
+        free = self.population.free // self.arena.members
+        numbers: list[int] = []
+        for n in self.queue:
+            if len(numbers) == free:
+                break
+            if self._mine(n):
+                numbers.append(n)
+        members = [m for n in numbers for m in self.arena.members_of(self.fixed(n), self.parked.pop(n, None))]
+        handles = self.population.put(members)
+        each = self.arena.members
+        for i, n in enumerate(numbers):
+            self.queue.remove(n)
+            self.running[n] = handles[i * each : (i + 1) * each]
+            self.trials[n].state = "running"
+
+    def _mine(self, number: int) -> bool:
+        return self._structure(number) == self.group
+
+    def _structure(self, number: int) -> Any:
+        if number not in self._structures:
+            found = self.arena.structure(self.fixed(number))
+            self._structures[number] = self._interned.setdefault(found, found)
+        return self._structures[number]
+
+    def fixed(self, number: int) -> Experiment:
+        """The experiment of a trial."""
+        if number not in self._experiments:
+            values = self.trials[number].values
+            self._experiments[number] = self.experiment if self.space is None else self.space.fixed(values)
+        return self._experiments[number]
+
+    # -- what an epoch left
+    def _record(self, trial: Trial, seen: list[Seen]) -> None:
+        experiment = self.fixed(trial.number)
+        trial.epochs += 1
+        if any(s.broken for s in seen):
+            self._end(trial, "diverged", f"a loss or gradient was not finite in epoch {trial.epochs}")
+            return
+        if experiment.early_stopping is None or not trial.members:
+            trial.members = [self.values_of(s.report) for s in seen]
+        else:  # each member counts with its best epoch, as its weights will
+            trial.members = [
+                self.values_of(s.report) if s.report.improved else old
+                for s, old in zip(seen, trial.members, strict=True)
+            ]
+        trial.curve.append(statistics.fmean(m[self.metric] for m in trial.members))
+        if trial.epochs >= experiment.epochs or all(s.done for s in seen):
+            self._end(trial, "finished")
+            return
+        pruner = self.settings.pruner
+        if pruner is None or trial.epochs not in pruner.rungs(experiment.epochs, trial.number):
+            return
+        here = Arrived(trial.number, self._score(trial))
+        if pruner.waits:
+            self.waiting.setdefault(trial.epochs, []).append(trial.number)
+            self._leave(trial, park=True)
+            trial.state = "waiting"
+            return
+        before = self.arrived.setdefault((pruner.bracket(trial.number, experiment.epochs), trial.epochs), [])
+        goes_on = pruner.keeps(here, before)
+        before.append(here)
+        if not goes_on:
+            self._end(trial, "pruned")
+
+    def _score(self, trial: Trial) -> float:
+        """Smaller is better; inf for a trial that diverged."""
+        if trial.state == "diverged" or not trial.curve or math.isnan(trial.curve[-1]):
+            return math.inf
+        return -trial.curve[-1] if self.greater else trial.curve[-1]
+
+    def _leave(self, trial: Trial, park: bool = False) -> None:
+        handles, population = self.running.pop(trial.number), self.population
+        if population is None:
+            return
+        if park:
+            self.parked[trial.number] = [population.carry(h) for h in handles]
+        for h in handles:
+            population.clear(h)
+
+    def _end(self, trial: Trial, state: str, why: str = "") -> None:
+        trial.state, trial.why = state, why
+        trial.seconds = self.seconds()
+        trial.place = self.ended
+        self.ended += 1
+        if trial.number in self.running:
+            self._keep_if_best(trial)
+            self._leave(trial)
+        self.parked.pop(trial.number, None)
+
+    def _keep_if_best(self, trial: Trial) -> None:
+        """The weights of the best trials stay: for ensembles, and to predict with at once."""
+        if trial.state != "finished" or self.population is None:
+            return
+        ranked = sorted([*self.best, trial.number], key=lambda n: (self._score(self.trials[n]), n))
+        if trial.number in ranked[: self.settings.keep]:
+            self.best[trial.number] = [self.population.carry(h) for h in self.running[trial.number]]
+        for n in ranked[self.settings.keep :]:
+            self.best.pop(n, None)
+
+    def _out_of_time(self) -> None:
+        for number in [*self.running, *self.queue, *(n for some in self.waiting.values() for n in some)]:
+            trial = self.trials[number]
+            self._end(trial, "finished" if trial.curve and number in self.running else "stopped", "out of time")
+        self.queue.clear()
+        self.waiting.clear()
+        self.stopped = "out of time"
+
+    def _promote(self) -> None:
+        """All have come to a rung: the rule says who goes on, with whose weights."""
+        rung, pruner = min(self.waiting), self.settings.pruner
+        numbers = self.waiting.pop(rung)
+        arrived = [Arrived(n, self._score(self.trials[n])) for n in numbers]
+        chosen = pruner.chosen(arrived, rung, self.settings.seed) if pruner else []
+        weights = {c.number: self.parked[c.source] for c in chosen}
+        ended = set(numbers) - {c.number for c in chosen}
+        for n in sorted(ended):
+            self._end(self.trials[n], "pruned")
+        for c in chosen:
+            trial = self.trials[c.number]
+            if c.explores and self.space is not None:
+                self._explore(self.space, trial, self.trials[c.source], rung)
+            self.parked[c.number] = weights[c.number]
+            trial.state = "queued"
+            self.queue.append(c.number)
+
+    def _explore(self, space: Space, trial: Trial, source: Trial, rung: int) -> None:
+        """Take over another's values, changed: on their own scale by up to a tenth, or drawn anew."""
+        rule: Any = self.settings.pruner
+        random = np.random.default_rng([self.settings.seed, rung, trial.number])
+        places = space.place(source.values)
+        for name, u in places.items():
+            anew = random.random() < rule.resample
+            places[name] = random.random() if anew else float(np.clip(u + random.uniform(-0.1, 0.1), 0, 1))
+        trial.history.append([trial.epochs, trial.values])
+        everywhere = dict.fromkeys((d.name for d in space.dimensions), 0.5) | places
+        trial.values = space.at(everywhere)
+        trial.source = source.number
+        self._experiments.pop(trial.number, None)
+
+    # -- for the screen, and for the disk
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.begun
+
+    def slot_epochs(self) -> tuple[int, int]:
+        """How many were used, and how many idle."""
+        now = self.population
+        return self.used + (now.used if now else 0), self.idle + (now.idle if now else 0)
+
+    def state(self) -> dict[str, Any]:
+        """All but the arrays, as JSON holds it."""
+        return {
+            "trials": [t.to_dict() for t in self.trials],
+            "queue": list(self.queue),
+            "waiting": [[rung, numbers] for rung, numbers in self.waiting.items()],
+            "arrived": [[*key, [list(a) for a in some]] for key, some in self.arrived.items()],
+            "running": [[n, handles] for n, handles in self.running.items()],
+            "layout": self.population.layout() if self.population and self.running else None,
+            "slots": self.population.slots if self.population and self.running else None,
+            "blocks": [[self._of_structure(key), *how] for key, how in self.blocks.items()],
+            "slot_epochs": self.slot_epochs(),
+            "ended": self.ended,
+            "seconds": self.seconds(),
+            "stopped": self.stopped,
+            "metric": self.metric,
+            "greater": self.greater,
+        }
+
+    def _of_structure(self, key: Any) -> int:
+        """A trial of that structure: it names the structure in a file."""
+        return next(t.number for t in self.trials if self._structure(t.number) == key)
+
+    def arrays(self) -> dict[str, Any]:
+        """The carries: of members that run, of parked and of the best trials."""
+        carries = self.population.carries() if self.population and self.running else {}
+        running = {f"running.{n}.{i}": carries[h] for n, some in self.running.items() for i, h in enumerate(some)}
+        parked = {f"parked.{n}.{i}": c for n, some in self.parked.items() for i, c in enumerate(some)}
+        best = {f"best.{n}.{i}": c for n, some in self.best.items() for i, c in enumerate(some)}
+        return running | parked | best
+
+    def weights(self) -> dict[int, list[Any]]:
+        """The (params, state) that predict, of each member of the best trials."""
+        best = self.experiment.early_stopping is not None
+        return {
+            n: [(c.best_params, c.best_state) if best else predicting(c) for c in carries]
+            for n, carries in self.best.items()
+        }
+
+    def like(self, state: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+        """Shapes of the arrays of a state, by their names."""
+        self.trials = [Trial(**t) for t in state["trials"]]
+        return {name: self.arena.like(self.fixed(int(name.split(".")[1]))) for name in names}
+
+    def restore(self, state: dict[str, Any], arrays: dict[str, Any]) -> None:
+        """Stand where a saved search stood."""
+        self.trials = [Trial(**t) for t in state["trials"]]
+        self.queue = deque(state["queue"])
+        self.waiting = {rung: numbers for rung, numbers in state["waiting"]}
+        self.arrived = {(b, r): [Arrived(*a) for a in some] for b, r, some in state["arrived"]}
+        self.ended, self.before, self.begun = state["ended"], state["seconds"], time.perf_counter()
+        self.used, self.idle = state["slot_epochs"]
+        for n, block, alone in state["blocks"]:
+            self.blocks[self._structure(n)] = (block, alone)
+        each = range(self.arena.members)
+        found: dict[str, dict[int, list[Any]]] = {"running": {}, "parked": {}, "best": {}}
+        for name in arrays:
+            kind, n, _ = name.split(".")
+            found[kind][int(n)] = [arrays[f"{kind}.{n}.{i}"] for i in each]
+        self.parked, self.best = found["parked"], found["best"]
+        self.running = {n: handles for n, handles in state["running"]}
+        if self.running:
+            self._reopen(state, found["running"])
+
+    def _reopen(self, state: dict[str, Any], carries: dict[int, list[Any]]) -> None:
+        experiment = self.fixed(next(iter(self.running)))
+        self.group = self._structure(next(iter(self.running)))
+        block, alone = self.blocks[self.group]
+        self.population = self.arena.population(experiment, state["slots"], shared_order=self._in_step(), block=block)
+        self.population.alone = alone
+        members = {
+            h: member
+            for n, handles in self.running.items()
+            for h, member in zip(handles, self.arena.members_of(self.fixed(n), carries[n]), strict=True)
+        }
+        self.population.restore(state["layout"], members)

@@ -1,0 +1,409 @@
+"""Study: a search and what came of it; on disk it is a folder like a run.
+
+    study = derin.tune(experiment, data, trials=200, pruner="asha", out="studies/first")
+    study.table                          # a row a trial
+    study.best.experiment                # the values that were best, in an experiment
+    run = study.refit()                  # trained again, as a run
+    derin.tune.load("studies/first").resume()
+
+studies/NAME/study.json      experiment, settings and data      studies/NAME/trials.jsonl   a line a trial that ended
+studies/NAME/checkpoints/    the search as it stands            studies/NAME/.lock          held by the one who writes
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from derin import spec
+from derin.engine import checkpoint
+from derin.engine.checkpoint import folder_that_appears_whole, remove_empty, replace_file, write_synced
+from derin.engine.experiment import Experiment
+from derin.engine.folder import describe_data
+from derin.engine.lock import Lock
+from derin.engine.run import Run
+from derin.engine.training import as_dataset, counts_of, interrupts
+from derin.errors import RunError, SpecError
+from derin.tune.ensemble import best_weights, ensemble_of
+from derin.tune.live import Live
+from derin.tune.pruners import PopulationBased, Pruner, pruner_of
+from derin.tune.samplers import Random, Sampler, Told, sampler_of
+from derin.tune.search import Search, Settings
+from derin.tune.space import Space
+from derin.tune.trial import ENDED, Trial
+
+if TYPE_CHECKING:
+    import polars
+
+SAVE_EVERY = 2.0  # seconds between checkpoints; when they fall changes no bit of the result
+FORMAT = 1
+
+
+def tune(
+    experiment: Experiment,
+    data: Any,
+    *,
+    trials: int | None = None,
+    sampler: str | Sampler = "random",
+    pruner: str | Pruner | None = None,
+    folds: int | None = None,
+    seeds: int = 1,
+    time: float | None = None,
+    metric: str | None = None,
+    slots: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Study:
+    """Search the distributions of an experiment: its trials train together, as one program a structure.
+
+    data: a Dataset or (X, y); trials are judged on its validation rows, or with `folds` on the rows of training and
+    validation in turn; its test part is never seen. trials: how many (64 if no `time` is given); time: seconds after
+    which none goes on. sampler: "random", "grid", "sobol", "coarse", "tpe", "gp" or a Sampler. pruner: None, "asha",
+    "halving", "hyperband", "pbt" or a Pruner. seeds: trainings a trial, from as many first weights; they share the
+    order of the rows. metric: what is judged, by default the experiment's first metric or else the validation loss.
+    slots: how many train at once; None is chosen by cores, and by memory. out: the study's folder.
+    Concepts S4.01-S4.08.
+
+    A trial's scores are those of `trial.experiment.fit(data)` but for rounding.
+    Raises SpecError, DataError, ModelError, RunError.
+
+    >>> import derin
+    >>> net = derin.nn.Sequential(derin.nn.Linear(16), derin.nn.ReLU(), derin.nn.Linear(3))
+    >>> space = derin.Experiment(net, optimizer=derin.optim.Adam(derin.log(1e-3, 1e-1)), epochs=10)
+    >>> study = derin.tune(space, derin.load_data("iris"), trials=4, progress=False)
+    >>> len(study.table), study.best.score < 0.3
+    (4, True)
+    """
+    settings = Settings(
+        trials=64 if trials is None and time is None else trials,
+        sampler=sampler_of(sampler), pruner=pruner_of(pruner), folds=folds, seeds=seeds, metric=metric, slots=slots,
+        time=time, seed=seed,
+    )  # fmt: skip
+    space = Space.of(experiment)
+    _check_exploring(space, settings)
+    return _begin(Search(experiment, space, as_dataset(data), settings), out, progress)
+
+
+def cross_validate(
+    experiment: Experiment,
+    data: Any,
+    *,
+    folds: int = 10,
+    seeds: int = 1,
+    metric: str | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Study:
+    """Train an experiment on each fold of the training and validation rows, all folds as one program. S3.09.
+
+    Classes are stratified; data loaded with `group` or `time` keep groups together, or the order of time. The study
+    has one trial, whose `members` are the scores fold by fold. Raises DataError, SpecError, ModelError.
+
+    >>> import derin
+    >>> study = derin.cross_validate(derin.Experiment(derin.nn.Linear(3), epochs=20), derin.load_data("iris"), folds=5,
+    ...                              progress=False)
+    >>> len(study.members), study.best.score < 0.6
+    (5, True)
+    """
+    spec.require_fixed(experiment, "cross_validate")
+    settings = Settings(trials=1, sampler=Random(), folds=folds, seeds=seeds, metric=metric, slots=folds * seeds)
+    return _begin(Search(experiment, None, as_dataset(data), settings), out, progress)
+
+
+def load(path: str | Path) -> Study:
+    """The study in a folder. Raises RunError for what is missing or damaged."""
+    if not isinstance(path, (str, Path)):
+        raise RunError(f"a study is loaded from its folder's path, got {path!r}.")
+    experiment, settings, about, state, folder = _read(Path(path))
+    arrays, _ = checkpoint.load(folder)
+    weights = best_weights(arrays, experiment.early_stopping is not None)
+    return Study(experiment, settings, about, state, weights, path=Path(path))
+
+
+def _begin(search: Search, out: str | Path | None, progress: bool) -> Study:
+    data, path = search.arena.data, None if out is None else Path(out)
+    about = describe_data(data, counts_of(data))
+    made: list[Path] = []
+    if path is not None:
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise RunError(
+                f"{path} exists already. Give another --out, continue it with `derin resume {path}`, or remove it."
+            )
+        made = checkpoint.missing_parents(path)
+        texts = {
+            "experiment": spec.to_dict(search.experiment),
+            "settings": spec.to_dict(search.settings),
+            "data": about,
+        }
+        with folder_that_appears_whole(path) as fresh:
+            whole = {"format": FORMAT} | texts
+            write_synced(
+                fresh / "study.json", json.dumps(spec.strict_json(whole), indent=1, ensure_ascii=False).encode()
+            )
+            write_synced(fresh / "trials.jsonl", b"")
+            (fresh / "checkpoints").mkdir()
+    try:
+        with Lock(path, "study") if path else nullcontext():
+            _run(search, path, progress)
+    except BaseException:
+        if path is not None and checkpoint.newest(path / "checkpoints") is None:
+            shutil.rmtree(path, ignore_errors=True)
+            remove_empty(made)
+        raise
+    return Study(search.experiment, search.settings, about, search.state(), search.weights(), data, path)
+
+
+def _run(search: Search, path: Path | None, progress: bool) -> None:
+    """Search to the end, saving as it goes."""
+    live = Live(progress, search)
+    saved, ticks = time.monotonic(), 0
+    written = search.ended
+
+    def after(_: Search) -> None:
+        nonlocal saved, ticks, written
+        live.epoch()
+        ticks += 1
+        if path is None:
+            return
+        if search.ended > written:
+            new = sorted(
+                (t for t in search.trials if (t.place or 0) >= written and t.state in ENDED), key=lambda t: t.place or 0
+            )
+            with open(path / "trials.jsonl", "a", encoding="utf-8", newline="\n") as file:
+                file.write("".join(map(_line, new)))
+            written = search.ended
+        if search.stopped or time.monotonic() - saved > SAVE_EVERY:
+            _save(search, path)
+            saved = time.monotonic()
+
+    with interrupts("finishing the epoch" if progress else "") as stop:
+        if path is not None and checkpoint.newest(path / "checkpoints") is None:
+            _save(search, path)
+        search.run(after, stop)
+    live.end()
+
+
+def _save(search: Search, path: Path) -> None:
+    ticks = search.ended + sum(t.epochs for t in search.trials)
+    arrays = search.arrays()
+    checkpoint.save(
+        path / "checkpoints", ticks, arrays, {"state": spec.strict_json(search.state()), "names": list(arrays)}
+    )
+
+
+def _line(trial: Trial) -> str:
+    """What a trial came to; how long it took is not in it, so that two searches alike write the same bytes."""
+    found = trial.to_dict()
+    del found["seconds"]
+    return json.dumps(spec.strict_json(found), ensure_ascii=False) + "\n"
+
+
+def _read(path: Path) -> tuple[Any, Any, Any, Any, Any]:
+    """Experiment, settings, data, state and newest checkpoint of a study's folder."""
+    file = path / "study.json"
+    if not file.is_file():
+        raise RunError(
+            f"there is no study at {path}." if not path.is_dir() else f"{path} is not a study: it has no study.json."
+        )
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        if about["format"] != FORMAT:
+            raise RunError(f"{file} has format {about['format']}; this derin reads format {FORMAT}: upgrade derin.")
+        experiment, settings = spec.from_dict(about["experiment"]), spec.from_dict(about["settings"])
+        data = about["data"] | {"schema": spec.from_dict(about["data"]["schema"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} is damaged: {error}.") from None
+    newest = checkpoint.newest(path / "checkpoints")
+    if newest is None:
+        raise RunError(f"the study in {path} ended before its first checkpoint: remove it and start again.")
+    state = checkpoint.read_manifest(newest)["state"]
+    return experiment, settings, data, spec.loose_json(state), newest
+
+
+class Study:
+    """What a search found: `table`, `best`, `refit`, `resume`, `ensemble`, `importance`, `compare`, `page`.
+
+    `state` is "finished", "interrupted" or "out of time"; `path` is the study's folder, or None; `weights` are the
+    (params, state) of each member of the best trials, by the trial's number.
+    """
+
+    def __init__(
+        self, experiment: Experiment, settings: Settings, about: Any, state: Any, weights: Any, data: Any = None,
+        path: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.experiment, self.settings, self.about_data = experiment, settings, about
+        self.data, self.path, self.weights, self._state = data, path, weights, state
+        if isinstance(about["schema"], dict):
+            self.about_data = about | {"schema": spec.from_dict(about["schema"])}
+        self.state = state["stopped"] or "not finished"
+        self.space = Space.of(experiment) if spec.distributions(experiment) else None
+        self.trials = [Trial(**t) for t in state["trials"]]
+        for trial in self.trials:
+            trial.experiment = experiment if self.space is None else self.space.fixed(trial.values)
+        self.metric, self.greater_is_better = state["metric"], state["greater"]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{sum(t.state == s for t in self.trials)} {s}" for s in ENDED if any(t.state == s for t in self.trials)
+        )
+        best = f"; best {self.metric} {self.best.score:.4g}, trial {self.best.number}" if self.ranked() else ""
+        return f"Study({len(self.trials)} trials: {counts or 'none ended'}{best})"
+
+    # -- what came of it
+    @property
+    def table(self) -> polars.DataFrame:
+        """A row a trial: its values by path, the metric, its deviation, epochs, seconds until it ended, state."""
+        import polars
+
+        rows = [
+            {"trial": t.number}
+            | (self.space.shown(t.values) if self.space else {})
+            | {self.metric: t.score, "deviation": t.deviation(self.metric), "epochs": t.epochs, "seconds": t.seconds}
+            | {"state": t.state}
+            for t in self.trials
+        ]
+        columns = ["trial", *(self.space.paths if self.space else ())]
+        columns += [self.metric, "deviation", "epochs", "seconds", "state"]
+        return polars.DataFrame(rows, infer_schema_length=None).select(columns) if rows else polars.DataFrame()
+
+    @property
+    def members(self) -> list[dict[str, float]]:
+        """The best trial fold by fold and seed by seed: every loss and metric by name."""
+        folds, seeds = self.settings.folds or 1, self.settings.seeds
+        places = [(f, s) for f in range(folds) for s in range(seeds)]
+        return [
+            {"fold": f, "seed": self.experiment.seed + s} | m
+            for (f, s), m in zip(places, self.best.members, strict=True)
+        ]
+
+    def ranked(self) -> list[Trial]:
+        """Trials that were trained to their end, the best first."""
+        done = [t for t in self.trials if t.state == "finished" and not math.isnan(t.score)]
+        return sorted(done, key=lambda t: (-t.score if self.greater_is_better else t.score, t.number))
+
+    @property
+    def best(self) -> Trial:
+        """The trial with the best metric of those that were not stopped. Raises RunError if there is none."""
+        ranked = self.ranked()
+        if not ranked:
+            diverged = sum(t.state == "diverged" for t in self.trials)
+            raise RunError(
+                f"no trial of {len(self.trials)} came to its end, {diverged} diverged"
+                + (": try smaller learning rates, or clip=ClipByGlobalNorm(1.0)." if diverged else ".")
+            )
+        return ranked[0]
+
+    def importance(self) -> dict[str, float]:
+        """The share of each path in how the metric varies over the trials, largest first.   S4.01"""
+        from derin.tune.importance import importance
+
+        if self.space is None:
+            raise SpecError("a cross-validation has one trial: there is nothing whose importance could be told.")
+        return importance(self.space, self.told())
+
+    def told(self) -> list[Told]:
+        """The trials as samplers see them: smaller scores are better."""
+        sign = -1 if self.greater_is_better else 1
+        return [
+            Told(t.number, t.values, math.inf if math.isnan(t.score) else sign * t.score)
+            for t in self.trials
+            if t.state in ENDED
+        ]
+
+    def compare(self, other: Study) -> polars.DataFrame:
+        """This study beside another: best, trials, epochs, seconds, and seconds until the other's best was reached."""
+        import polars
+
+        if (self.metric, self.greater_is_better) != (other.metric, other.greater_is_better):
+            raise SpecError(f"these studies judge by {self.metric} and {other.metric}: they cannot be compared.")
+        rows = []
+        for name, one, another in (("this", self, other), ("other", other, self)):
+            goal, sign = another.best.score, -1 if self.greater_is_better else 1
+            reached = [t.seconds or 0.0 for t in one.ranked() if sign * t.score <= sign * goal]
+            rows.append(
+                {"study": name, self.metric: one.best.score, "deviation": one.best.deviation(one.metric)}
+                | {"trials": len(one.trials), "epochs": sum(t.epochs for t in one.trials)}
+                | {"seconds": one._state["seconds"], "reached_the_others_best": min(reached, default=None)}
+            )
+        return polars.DataFrame(rows)
+
+    # -- going on
+    def refit(self, data: Any = None, *, out: str | Path | None = None, progress: bool = True, **changes: Any) -> Run:
+        """Train the best trial's experiment again, as a run; `changes` are fields of the experiment."""
+        data = self._data() if data is None else as_dataset(data)
+        return self.best.experiment.replace(**changes).fit(data, out=out, progress=progress)
+
+    def resume(self, data: Any = None, *, progress: bool = True) -> Study:
+        """Go on with a search that was stopped, as if it never had been.
+
+        data: what it was started on; data from a file or a bundled set are found again. Raises RunError where the
+        data, or the experiment in the folder, are not those it was started with.
+        """
+        if self.state == "finished":
+            return self
+        if self.path is None:
+            raise RunError("a search in memory cannot be continued: give it a folder, tune(..., out=...).")
+        data = self._data() if data is None else as_dataset(data)
+        if data.fingerprint != self.about_data["fingerprint"]:
+            raise RunError(
+                f"these are not the data of the study: their fingerprint is {data.fingerprint[:12]}, the study's is "
+                f"{self.about_data['fingerprint'][:12]}. Bring the data back as they were, or start a new study."
+            )
+        with Lock(self.path, "study"):
+            experiment, settings, _, state, folder = _read(self.path)
+            search = Search(experiment, self.space, data, settings)
+            _, manifest = checkpoint.load(folder)
+            arrays, _ = checkpoint.load(folder, search.like(state, manifest["names"]))
+            search.restore(state | {"stopped": ""}, arrays)
+            ended = sorted((t for t in search.trials if t.state in ENDED), key=lambda t: t.place or 0)
+            replace_file(self.path / "trials.jsonl", "".join(map(_line, ended)).encode())
+            _run(search, self.path, progress)
+        return Study(experiment, settings, self.about_data, search.state(), search.weights(), data, self.path)
+
+    # -- predicting
+    def ensemble(self, members: int | None = None, data: Any = None, *, out: str | Path | None = None) -> Run:
+        """The best trials together as one run: what their weights predict is averaged.
+
+        members: how many nets; by default all that were kept, those of the best `settings.keep` trials with each of
+        their folds and seeds. Raises RunError where fewer were kept.
+        """
+        return ensemble_of(self, members, self._data() if data is None else as_dataset(data), out)
+
+    def _data(self) -> Any:
+        from derin.data import load as load_data
+
+        if self.data is None:
+            source = self.about_data.get("source")
+            if source is None:
+                raise RunError("this study was made on arrays in memory: pass them, study.refit(data).")
+            self.data = load_data(source, **self.about_data["options"])
+            if self.data.fingerprint != self.about_data["fingerprint"]:
+                raise RunError(f"{source} is not what this study was made on: bring the data back as they were.")
+        return self.data
+
+
+def _check_exploring(space: Space, settings: Settings) -> None:
+    """Weights go from one trial to another only where all have the same structure."""
+    if not isinstance(settings.pruner, PopulationBased):
+        return
+    middle = [0.5] * len(space.dimensions)
+    trees = {jax.tree.structure(space.fixed(space.at(middle)))}
+    for i, d in enumerate(space.dimensions):
+        for u in (0.0, 1.0):
+            at = [*middle]
+            at[i] = u
+            found = space.fixed(space.at(at))
+            trees.add(jax.tree.structure(found))
+            if len(trees) > 1:
+                raise SpecError(
+                    f"PopulationBased moves weights from trial to trial, so their nets must be alike, and {d.path} "
+                    "changes the structure. Fix it, or use another pruner."
+                )

@@ -1,0 +1,51 @@
+"""Trial: one point of a search, and how it went."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from typing import Any
+
+ENDED = ("finished", "pruned", "diverged", "stopped", "refused")
+
+
+@dataclasses.dataclass
+class Trial:
+    """What was tried, and what came of it.
+
+    state: queued, running, waiting (at a rung), and at the end finished, pruned, diverged (a loss that was not
+    finite), stopped (out of time) or refused (it does not fit in memory). curve: the metric after each epoch, the
+    mean over folds and seeds; members: all that was measured of each of them, by name.
+    """
+
+    number: int
+    values: dict[str, Any]
+    state: str = "queued"
+    epochs: int = 0
+    curve: list[float] = dataclasses.field(default_factory=list)
+    members: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    seconds: float | None = None  # after the search began, when it ended
+    place: int | None = None  # in the order in which trials ended
+    why: str = ""
+    history: list[Any] = dataclasses.field(default_factory=list)  # [epoch, values until then], where values change
+    source: int | None = None  # the trial whose weights it took over last
+
+    experiment: Any = dataclasses.field(default=None, repr=False, compare=False)  # with this trial's values
+
+    @property
+    def score(self) -> float:
+        """The metric at the end; nan for a trial that has none."""
+        return self.curve[-1] if self.curve and self.state != "diverged" else math.nan
+
+    def deviation(self, metric: str) -> float:
+        """The standard deviation over folds and seeds; nan for a single one."""
+        if len(self.members) < 2 or self.state == "diverged":
+            return math.nan
+        return statistics.stdev(m[metric] for m in self.members)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del found["experiment"]
+        return found

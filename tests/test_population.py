@@ -1,0 +1,211 @@
+"""A member of a population is the run it would be alone, whoever its neighbours are.
+
+Tolerance: a member's numbers differ from the solo run's by the rounding of another order of sums, 2e-4 relative after
+a few epochs; between two populations with the same slots nothing differs.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+import derin
+from derin import nn, optim
+from derin.engine import epoch as engine
+from derin.engine.epoch import Fold, Rows
+from derin.engine.population import Member, Population, fitting
+from derin.engine.task import as_arrays, task_of
+from derin.engine.training import counts_of
+from derin.errors import ModelError
+
+RATES = (1e-3, 1e-2, 5e-2)
+
+
+@pytest.fixture(scope="module")
+def data():
+    random = np.random.default_rng(0)
+    x = random.standard_normal((150, 5)).astype(np.float32)
+    return derin.load_data((x, (x[:, 0] + 0.3 * random.standard_normal(150) > 0).astype(int)), valid=0.2, test=0)
+
+
+def population(data, experiment, slots, **options):
+    task = task_of(experiment, data.schema, data.train.x, counts_of(data))
+    rows, valid = Rows(*as_arrays(data.train)), Rows(*as_arrays(data.valid))
+    return Population(task, rows, valid, slots, **options)
+
+
+def member(data, experiment, seed=0):
+    task = task_of(experiment, data.schema, data.train.x, counts_of(data)).structure_only()
+    return Member(task, seed, experiment.epochs)
+
+
+def net(*layers):
+    return nn.Sequential(nn.Linear(8), nn.ReLU(), *layers, nn.Linear(2))
+
+
+SOLO = {
+    "plain": derin.Experiment(net(), optimizer=optim.Adam(0.01), epochs=4),
+    "dropout, norm": derin.Experiment(
+        net(nn.BatchNorm(), nn.Dropout(0.3)), optimizer=optim.SGD(0.01, momentum=0.9), epochs=4
+    ),
+    "clip, penalty, average": derin.Experiment(
+        net(),
+        optimizer=optim.Adam(0.01),
+        epochs=4,
+        clip=optim.ClipByGlobalNorm(0.5),
+        penalty=optim.L2(0.01),
+        average=optim.EMA(0.9),
+    ),
+    "schedules by step": derin.Experiment(net(), optimizer=optim.Adam(0.01), epochs=4, schedule=optim.OneCycleLR()),
+    "plateau": derin.Experiment(
+        net(), optimizer=optim.Adam(0.01), epochs=6, schedule=optim.ReduceLROnPlateau(patience=1, monitor="valid_loss")
+    ),
+    "early stopping": derin.Experiment(
+        net(), optimizer=optim.Adam(0.01), epochs=8, early_stopping=derin.EarlyStopping(patience=1)
+    ),
+    "full batch": derin.Experiment(net(), optimizer=optim.Adam(0.01), epochs=4, batch_size="full"),
+}
+
+
+@pytest.mark.parametrize(("name", "shared"), [*((name, False) for name in SOLO), ("dropout, norm", True)])
+def test_a_member_is_the_run_it_would_be_alone(data, name, shared):
+    experiment = SOLO[name].replace(metrics=("accuracy",))
+    experiments = [derin.spec.set(experiment, "optimizer.learning_rate", r) for r in RATES]
+    if name == "schedules by step":
+        experiments = [experiment] * 3
+    several = population(data, experiment, 3, block=3, shared_order=shared)
+    handles = several.put([member(data, e) for e in experiments])
+    seen = [several.epoch() for _ in range(experiment.epochs)]
+    carries = several.carries()
+    for handle, e in zip(handles, experiments, strict=True):
+        run = e.fit(data, progress=False)
+        for line, s in zip(run.history, seen, strict=False):
+            report = s[handle].report
+            np.testing.assert_allclose(report.loss, line["loss"], rtol=2e-4)
+            np.testing.assert_allclose(report.valid_loss, line["valid_loss"], rtol=2e-4)
+            np.testing.assert_allclose(report.learning_rate, line["learning_rate"], rtol=1e-5)
+            np.testing.assert_allclose(report.metrics[0], line["accuracy"], atol=0.04)  # one row of 30 on the edge
+        assert int(carries[handle].best_epoch) == run.best_epoch
+        assert bool(carries[handle].done) == bool(run.carry.done)
+        for key, w in run.carry.params.items():
+            np.testing.assert_allclose(carries[handle].params[key], w, rtol=2e-3, atol=2e-5)
+
+
+def test_slots_order_and_neighbours_do_not_matter(data):
+    e = SOLO["dropout, norm"]
+    experiments = [derin.spec.set(e, "optimizer.learning_rate", r) for r in RATES]
+
+    def scores(order, block, threads):
+        p = population(data, e, 4, block=block, threads=threads)
+        handles = dict(zip(order, p.put([member(data, experiments[i]) for i in order]), strict=True))
+        seen = [p.epoch() for _ in range(3)][-1]
+        return {i: seen[h].report.valid_loss for i, h in handles.items()}
+
+    first = scores([0, 1, 2], 4, 1)
+    assert scores([0, 1, 2], 4, 1) == first  # to the bit with the same slots
+    assert scores([0, 1, 2], 4, 2) == first
+    for other in (scores([2, 0, 1], 4, 1), scores([1], 4, 1), scores([0, 1, 2], 2, 2), scores([0, 1, 2], 1, 2)):
+        for i, value in other.items():
+            np.testing.assert_allclose(value, first[i], rtol=2e-4)
+
+
+def test_a_member_that_diverges_touches_no_other(data):
+    e = SOLO["plain"]
+    wild = derin.spec.set(e, "optimizer.learning_rate", 1e30)
+    calm = population(data, e, 2, block=2)
+    wild_beside = population(data, e, 2, block=2)
+    a, _ = calm.put([member(data, e), member(data, e)])
+    b, bad = wild_beside.put([member(data, e), member(data, wild)])
+    for _ in range(3):
+        one, two = calm.epoch(), wild_beside.epoch()
+    assert two[bad].broken and not two[b].broken
+    np.testing.assert_array_equal(one[a].report.valid_loss, two[b].report.valid_loss)
+
+
+def test_a_freed_slot_takes_the_next_member_without_compiling(data):
+    from derin.engine.programs import _programs
+
+    e = SOLO["plain"]
+    p = population(data, e, 2, block=2)
+    first, second = p.put([member(data, e), member(data, derin.spec.set(e, "optimizer.learning_rate", 0.05))])
+    p.epoch()
+    p.clear(first)
+    p.put([member(data, e)])
+    p.epoch()
+    compiled = set(_programs)
+    p.clear(second)
+    assert p.free == 1
+    (late,) = p.put([member(data, e)])
+    seen = p.epoch()
+    assert set(_programs) == compiled
+    assert int(seen[late].epoch) == 1 and len(seen) == 2
+    fresh = population(data, e, 2, block=2)
+    (h,) = fresh.put([member(data, e)])
+    np.testing.assert_array_equal(fresh.epoch()[h].report.loss, seen[late].report.loss)
+    assert (p.used, p.idle) == (6, 0)
+
+
+def test_a_member_moves_with_its_state_and_goes_on(data):
+    e = SOLO["dropout, norm"]
+    whole = population(data, e, 2, block=2)
+    a, _ = whole.put([member(data, e), member(data, e)])
+    seen = [whole.epoch() for _ in range(4)][-1]
+    moved = population(data, e, 2, block=2)
+    b, c = moved.put([member(data, e), member(data, e)])
+    moved.epoch()
+    kept, layout = moved.carries(), moved.layout()
+    again = population(data, e, 2, block=2)
+    again.restore(layout, {h: member(data, e)._replace(carry=k) for h, k in kept.items()})
+    for _ in range(3):
+        last = again.epoch()
+    np.testing.assert_array_equal(last[b].report.valid_loss, seen[a].report.valid_loss)
+    moved.clear(c)
+    moved.alone = 2
+    moved.thin_out()  # goes on alone, in a block of one
+    assert [x.size for x in moved.blocks] == [1]
+    for _ in range(3):
+        last = moved.epoch()
+    np.testing.assert_allclose(last[b].report.valid_loss, seen[a].report.valid_loss, rtol=2e-4)
+
+
+def test_folds_of_unequal_size_train_on_their_own_rows_only(data):
+    """A fold of few rows, beside a long one, is the run on those rows alone."""
+    e = SOLO["plain"].replace(batch_size=16, metrics=("accuracy",), penalty=optim.L2(0.01))
+    x, y = jax.numpy.asarray(data.train.x), jax.numpy.asarray(data.train.y)
+    trains, valids = [np.arange(0, 70), np.arange(20, 50)], [np.arange(70, 100), np.arange(50, 61)]
+    pad = lambda parts: np.stack([np.resize(p, max(map(len, parts))) for p in parts]).astype(np.int32)  # noqa: E731
+    folds = Fold(pad(trains), np.array([70, 30], np.int32), pad(valids), np.array([30, 11], np.int32))
+    task = task_of(e, data.schema, x, None)
+    p = Population(task, Rows(*as_arrays(data.train)), None, 2, folds=folds, block=2)
+    one = task.structure_only()
+    handles = p.put([Member(one, 0, 4, 0), Member(one, 0, 4, 1)])
+    key = jax.random.key(0)
+    for i, h in enumerate(handles):
+        carry = engine.start(one, key, jax.ShapeDtypeStruct((1, 5), np.float32))
+        rows, judged = Rows(x[trains[i]], (y[trains[i]],)), Rows(x[valids[i]], (y[valids[i]],))
+        n = len(trains[i])
+        real = [
+            r for r in np.asarray(engine.shuffled(jax.random.fold_in(engine.named_key(key, "order"), 0), 70)) if r < n
+        ]
+        assert sorted(real) == list(range(n))
+        order = engine.batches(jax.numpy.array(real, np.int32), 16)
+        alone, report = engine.epoch(one, carry, rows, judged, key, np.int32(4), order)
+        if i == 0:
+            seen = p.epoch()
+            carries = p.carries()
+        np.testing.assert_allclose(seen[h].report.loss, report.loss, rtol=2e-4)
+        np.testing.assert_allclose(seen[h].report.valid_loss, report.valid_loss, rtol=2e-4)
+        np.testing.assert_allclose(seen[h].report.metrics[0], report.metrics[0], rtol=1e-5)
+        assert int(carries[h].step) == int(alone.step) == -(-n // 16)
+        for name, w in alone.params.items():
+            np.testing.assert_allclose(carries[h].params[name], w, rtol=2e-3, atol=2e-6)
+
+
+def test_slots_are_the_most_that_fit_the_memory(data):
+    e = SOLO["plain"]
+    make = lambda slots: population(data, e, slots, block=1, threads=1)  # noqa: E731
+    one, eight = make(1).bytes(), make(8).bytes()
+    assert eight > one
+    assert fitting(make, 8, eight).slots == 8
+    assert 1 <= fitting(make, 8, (one + eight) // 2).slots < 8
+    with pytest.raises(ModelError, match=r"one member alone needs .* MB of memory, and the budget is 0 MB"):
+        fitting(make, 8, 100)

@@ -1,0 +1,386 @@
+"""Searches end to end: what trials come to, who is pruned, what is on disk, how a killed search goes on. S4.01-S4.08."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import derin
+from derin import nn, optim
+from derin.engine.predict import predicted_blocks
+from derin.errors import DataError, RunError, SpecError
+from derin.tune import ASHA, Hyperband, PopulationBased, SuccessiveHalving
+from derin.tune.pruners import Arrived, pruner_of
+
+NET = nn.Sequential(nn.Linear(8), nn.ReLU(), nn.Linear(3))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return derin.load_data("iris", valid=0.2, test=0.2)
+
+
+def space(epochs=6, **fields):
+    return derin.Experiment(
+        NET, optimizer=optim.Adam(derin.log(1e-4, 1e-1)), epochs=epochs, batch_size=32, **fields
+    )  # fmt: skip
+
+
+def search(data, experiment=None, **options):
+    options = {"trials": 12, "slots": 4, "progress": False} | options
+    return derin.tune(experiment or space(), data, **options)
+
+
+# -- what trials come to
+
+
+def test_a_trial_comes_to_what_its_experiment_comes_to_alone(data):
+    study = search(data, trials=6)
+    for trial in study.trials:
+        run = trial.experiment.fit(data, progress=False)
+        np.testing.assert_allclose(trial.curve, [h["valid_loss"] for h in run.history], rtol=2e-4)
+        np.testing.assert_allclose(trial.score, run.evaluate("valid")["loss"], rtol=2e-4)
+    assert study.best.score == min(t.score for t in study.trials)
+    run = study.refit(progress=False)
+    assert run.experiment == study.best.experiment
+
+
+def test_the_table_has_a_row_a_trial(data):
+    study = search(data, space(metrics=("accuracy",)), seeds=2, trials=3)
+    assert study.table.columns == [
+        "trial",
+        "optimizer.learning_rate",
+        "accuracy",
+        "deviation",
+        "epochs",
+        "seconds",
+        "state",
+    ]
+    assert study.table["trial"].to_list() == [0, 1, 2] and study.table["state"].to_list() == ["finished"] * 3
+    best = study.table.sort("accuracy", descending=True)["trial"][0]
+    assert study.best.score == study.trials[best].score and study.greater_is_better
+    each = [m["accuracy"] for m in study.members]
+    np.testing.assert_allclose(
+        [np.mean(each), np.std(each, ddof=1)], [study.best.score, study.best.deviation("accuracy")]
+    )
+    assert {m["seed"] for m in study.members} == {0, 1}
+
+
+def test_structures_are_programs_of_their_own(data):
+    experiment = derin.Experiment(
+        nn.Sequential(nn.Linear(derin.choice(4, 8)), nn.ReLU(), nn.Linear(3)),
+        optimizer=derin.choice(optim.Adam(derin.log(1e-3, 1e-1)), optim.SGD(0.1, momentum=derin.uniform(0.0, 0.9))),
+        epochs=3, batch_size=derin.choice(16, 64),
+    )  # fmt: skip
+    study = search(data, experiment, trials=10)
+    assert all(t.state == "finished" and t.epochs == 3 for t in study.trials)
+    for trial in study.trials[:3]:
+        run = trial.experiment.fit(data, progress=False)
+        np.testing.assert_allclose(trial.score, run.history[-1]["valid_loss"], rtol=5e-4)
+
+
+def test_seeds_and_folds_are_members_s3_09(data):
+    study = derin.cross_validate(
+        derin.Experiment(NET, epochs=5, metrics=("accuracy",)), data, folds=4, seeds=2, progress=False
+    )
+    assert len(study.members) == 8 and study.trials[0].state == "finished"
+    assert [m["fold"] for m in study.members] == [0, 0, 1, 1, 2, 2, 3, 3]
+    with pytest.raises(SpecError, match="one trial"):
+        study.importance()
+
+
+def test_early_stopping_is_each_trials_own(data):
+    study = search(data, space(epochs=40, early_stopping=derin.EarlyStopping(patience=2)), trials=6)
+    assert len({t.epochs for t in study.trials}) > 1
+    trial = study.best
+    run = trial.experiment.fit(data, progress=False)
+    assert trial.epochs == len(run.history)
+    np.testing.assert_allclose(trial.score, run.evaluate("valid")["loss"], rtol=1e-3)
+
+
+def test_a_trial_that_diverges_is_recorded_and_the_others_go_on(data):
+    wild = derin.Experiment(NET, optimizer=optim.SGD(derin.choice(0.1, 1e30)), epochs=4, batch_size=32)
+    study = search(data, wild, sampler="random", trials=8)
+    states = {t.experiment.optimizer.learning_rate: t.state for t in study.trials}
+    assert states == {0.1: "finished", 1e30: "diverged"}
+    assert "not finite in epoch" in next(t.why for t in study.trials if t.state == "diverged")
+    with pytest.raises(RunError, match="no trial of 4 came to its end, 4 diverged: try smaller learning rates"):
+        _ = search(data, wild.replace(optimizer=optim.SGD(derin.uniform(1e30, 2e30))), trials=4).best
+
+
+# -- who goes on
+
+
+def test_asha_stops_what_is_not_among_the_best_third(data):
+    study = search(data, space(epochs=9), trials=30, pruner="asha", slots=8)
+    assert {t.epochs for t in study.trials if t.state == "pruned"} <= {1, 3}
+    finished = [t for t in study.trials if t.state == "finished"]
+    assert 1 <= len(finished) <= 10 and all(t.epochs == 9 for t in finished)
+    at_first = [t.curve[0] for t in study.trials]
+    assert np.mean([t.curve[0] for t in finished]) < np.mean(at_first)
+
+
+def test_successive_halving_lets_a_third_go_on(data):
+    study = search(data, space(epochs=9), trials=18, pruner=SuccessiveHalving(factor=3), slots=4)
+    epochs = sorted(t.epochs for t in study.trials)
+    assert epochs == [1] * 12 + [3] * 4 + [9] * 2
+    third = sorted(t.curve[0] for t in study.trials)[5]
+    assert all(t.curve[0] <= third for t in study.trials if t.epochs > 1)
+    solo = study.best.experiment.fit(data, progress=False)  # it waited at two rungs, and lost nothing there
+    np.testing.assert_allclose(study.best.curve, [h["valid_loss"] for h in solo.history], rtol=5e-4)
+
+
+def test_hyperband_has_brackets_that_prune_later():
+    rule = Hyperband(factor=3)
+    rungs = [rule.rungs(27, i) for i in range(60)]
+    assert set(rungs) == {(1, 3, 9), (3, 9), (9,), ()}
+    assert rungs.count((1, 3, 9)) > rungs.count((9,))
+
+
+def test_population_based_training_takes_over_weights_and_changes_values(data):
+    study = search(data, space(epochs=8), trials=10, pruner=PopulationBased(every=2, share=0.2), slots=10)
+    assert all(t.state == "finished" and t.epochs == 8 for t in study.trials)
+    moved = [t for t in study.trials if t.source is not None]
+    assert moved and all(t.history[-1][0] in (2, 4, 6) for t in moved)
+    for t in moved:
+        at, before = t.history[-1]
+        assert before != t.values
+        source = study.trials[t.source]
+        assert abs(t.curve[at] - source.curve[at]) < 0.5 * abs(t.curve[at - 1] - source.curve[at]) + 0.2
+    with pytest.raises(SpecError, match="batch_size changes the structure"):
+        search(data, space().replace(batch_size=derin.choice(16, 32)), pruner="pbt")
+
+
+def test_rules_by_hand():
+    rule = ASHA(factor=2)
+    arrived = [Arrived(0, 0.5), Arrived(1, 0.4), Arrived(2, 0.6), Arrived(3, float("nan"))]
+    assert [rule.keeps(a, arrived[:i]) for i, a in enumerate(arrived)] == [True, True, False, False]
+    assert pruner_of(None) is None and pruner_of("halving") == SuccessiveHalving()
+    chosen = PopulationBased(every=1, share=0.25).chosen([Arrived(i, float(i)) for i in range(4)], 1, 0)
+    assert [(c.number, c.source, c.explores) for c in chosen] == [
+        (0, 0, False),
+        (1, 1, False),
+        (2, 2, False),
+        (3, 0, True),
+    ]
+
+
+def test_few_slots_are_idle_in_a_long_asha(data):
+    from derin.tune.samplers import Random
+    from derin.tune.search import Search, Settings
+    from derin.tune.space import Space
+
+    experiment = space(epochs=27)
+    run = Search(
+        experiment, Space.of(experiment), data, Settings(trials=200, sampler=Random(), pruner=ASHA(), slots=16)
+    )
+    run.run(lambda _: None)
+    used, idle = run.slot_epochs()
+    assert used == sum(t.epochs for t in run.trials)
+    assert idle <= 0.05 * (used + idle) or next(iter(run.blocks.values()))[0] > 1  # in blocks of one none is idle
+    assert idle <= 0.15 * (used + idle)
+
+
+# -- what stays the same
+
+
+def rows(study):
+    return study.table.drop("seconds").write_json()
+
+
+def test_two_searches_are_equal_to_the_bit(data):
+    a, b = (search(data, space(epochs=9), trials=20, pruner="asha") for _ in range(2))
+    assert rows(a) == rows(b)
+
+
+def test_slots_do_not_change_what_trials_come_to(data):
+    a, b = (search(data, trials=8, slots=s) for s in (8, 3))
+    for one, other in zip(a.trials, b.trials, strict=True):
+        np.testing.assert_allclose(one.curve, other.curve, rtol=2e-4)
+
+
+SCRIPT = """
+import sys, derin
+from derin import nn, optim
+from tests.test_tune import space
+data = derin.load_data("iris", valid=0.2, test=0.2)
+import derin.tune.study as study
+study.SAVE_EVERY = 0.0
+path = sys.argv[1]
+derin.tune(space(epochs=9), data, trials=40, pruner=study.pruner_of(sys.argv[2]), slots=4, progress=False, out=path)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", ["asha", "halving"])
+def test_a_search_that_was_killed_goes_on_to_the_same_table(tmp_path, data, pruner):
+    """SIGKILL at 20 random moments; what is on disk in the end is what one that never stopped has, byte for byte."""
+    whole = search(data, space(epochs=9), trials=40, pruner=pruner, out=tmp_path / "whole")
+    random = np.random.default_rng(0)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["src", "."])}
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "cut"), pruner], env=environment)
+    study_file = tmp_path / "cut" / "trials.jsonl"
+    begin = time.monotonic()
+    while not study_file.exists() and process.poll() is None and time.monotonic() - begin < 120:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = "import sys, derin, derin.tune.study as s; s.SAVE_EVERY = 0.0; s.load(sys.argv[1]).resume(progress=False)"
+    kills = 1
+    while kills < 20:
+        process = subprocess.Popen([sys.executable, "-c", again, str(tmp_path / "cut")], env=environment)
+        try:
+            process.wait(timeout=float(random.uniform(0.5, 6.0)))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    done = derin.tune.load(tmp_path / "cut").resume(progress=False)
+    assert done.state == "finished"
+    assert rows(done) == rows(whole)
+    assert study_file.read_bytes() == (tmp_path / "whole" / "trials.jsonl").read_bytes()
+
+
+def test_a_study_is_loaded_as_it_was(tmp_path, data):
+    study = search(data, out=tmp_path / "a", pruner="asha", seeds=2, trials=5)
+    again = derin.tune.load(tmp_path / "a")
+    assert rows(again) == rows(study) and again.table.equals(study.table) and again.state == "finished"
+    assert again.best.experiment == study.best.experiment
+    assert len((tmp_path / "a" / "trials.jsonl").read_text().splitlines()) == 5
+    for n, members in study.weights.items():
+        for (params, _), (loaded, _) in zip(members, again.weights[n], strict=True):
+            assert all(np.array_equal(params[k], loaded[k]) for k in params)
+    json.loads((tmp_path / "a" / "study.json").read_text())
+
+
+def test_ctrl_c_keeps_all_and_resume_goes_on(tmp_path, data):
+    whole = search(data, space(epochs=9), trials=8)
+    import derin.tune.study as module
+
+    calls = []
+
+    class Stopping(module.Live):
+        def epoch(self):
+            calls.append(1)
+            if len(calls) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    before, module.Live = module.Live, Stopping
+    try:
+        cut = search(data, space(epochs=9), trials=8, out=tmp_path / "a")
+    finally:
+        module.Live = before
+    assert cut.state == "interrupted" and len(calls) < 18
+    done = derin.tune.load(tmp_path / "a").resume(progress=False)
+    assert rows(done) == rows(whole)
+
+
+def test_the_best_predict_together(tmp_path, data):
+    study = search(data, trials=6, seeds=2, out=tmp_path / "s")
+    run = study.ensemble(4, out=tmp_path / "e")
+    nets = [w for t in study.ranked()[:2] for w in study.weights[t.number]]
+    x = data.test.x
+    each = [np.asarray(NET.apply(p, s, x)[0]) for p, s in nets]
+    mean = np.mean([np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in each], 0)
+    for one in (run, derin.load(tmp_path / "e"), derin.tune.load(tmp_path / "s").ensemble(4)):
+        found = np.concatenate([b[0] for b in predicted_blocks(one.task, one.params, one.state, x)])
+        np.testing.assert_allclose(found, mean, atol=1e-5)
+    with pytest.raises(RunError, match="kept the weights of 10 nets"):
+        study.ensemble(99)
+
+
+def test_two_studies_are_compared(data):
+    a, b = search(data, trials=3), search(data, trials=6)
+    table = a.compare(b)
+    assert table["trials"].to_list() == [3, 6] and table["valid_loss"][1] == b.best.score
+    with pytest.raises(SpecError, match="cannot be compared"):
+        a.compare(search(data, space(metrics=("accuracy",)), trials=2))
+
+
+# -- bad input
+
+BAD = {
+    "a space with no distribution": (lambda d: derin.tune(derin.Experiment(NET), d), SpecError, "no distribution in this experiment"),
+    "a distribution in a run": (lambda d: space().fit(d), SpecError, r"optimizer.learning_rate = log\(0.0001, 0.1\)"),
+    "a distribution in a cross-validation": (lambda d: derin.cross_validate(space(), d), SpecError, "cross_validate needs values"),
+    "a reversed range": (lambda d: derin.uniform(2.0, 1.0), SpecError, "uniform"),
+    "log of zero": (lambda d: derin.log(0.0, 1.0), SpecError, "log"),
+    "an unknown metric": (lambda d: search(d, metric="acuracy"), SpecError, "no metric 'acuracy' to tune for; this experiment has valid_loss, loss, accuracy"),
+    "an unknown pruner": (lambda d: search(d, pruner="ahsa"), SpecError, "pruner must be one of .*Nearest: asha"),
+    "an unknown sampler": (lambda d: search(d, sampler="randon"), SpecError, "random"),
+    "no trials": (lambda d: search(d, trials=0), SpecError, "trials must be at least 1, got 0"),
+    "no seeds": (lambda d: search(d, seeds=0), SpecError, "seeds must be at least 1"),
+    "negative time": (lambda d: search(d, time=-1), SpecError, "time must be at least 0"),
+    "no slots": (lambda d: search(d, slots=0), SpecError, "slots must be at least 1"),
+    "one fold": (lambda d: search(d, folds=1), DataError, "folds"),
+    "folds that a class cannot fill": (lambda d: search(d, folds=41), DataError, "class|fold"),
+    "a factor of one": (lambda d: ASHA(factor=1), SpecError, "factor must be at least 2"),
+    "no rungs": (lambda d: ASHA(min_epochs=0), SpecError, "min_epochs must be at least 1"),
+    "no epochs between": (lambda d: PopulationBased(every=0), SpecError, "every must be at least 1"),
+    "a share of all": (lambda d: PopulationBased(share=0.9), SpecError, "share must be above 0 and at most 0.5"),
+    "a probability of two": (lambda d: PopulationBased(resample=2.0), SpecError, "resample is a probability"),
+    "a search in memory resumed": (lambda d: _interrupted(d).resume(), RunError, "give it a folder"),
+    "no study there": (lambda d: derin.tune.load("no/such/study"), RunError, "there is no study at"),
+    "a path of another kind": (lambda d: derin.tune.load(3), RunError, "folder's path, got 3"),
+}  # fmt: skip
+
+
+def _interrupted(data):
+    study = search(data, trials=2)
+    study.state = "interrupted"
+    return study
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_message(data, name):
+    call, kind, words = BAD[name]
+    with pytest.raises(kind, match=words) as raised:
+        call(data)
+    assert "\n" not in str(raised.value)
+
+
+def test_no_rows_to_judge_by():
+    data = derin.load_data("iris", valid=0, test=0.2)
+    with pytest.raises(
+        DataError, match=r"no validation rows to judge trials by: load with valid=0.15, or give folds=5"
+    ):
+        search(data)
+
+
+def test_folders_and_other_data_are_refused(tmp_path, data):
+    study = search(data, out=tmp_path / "a", trials=2)
+    with pytest.raises(RunError, match="exists already"):
+        search(data, out=tmp_path / "a", trials=2)
+    study.state = "interrupted"
+    with pytest.raises(RunError, match="not the data of the study"):
+        study.resume(derin.load_data("iris", valid=0.3, test=0.2))
+    (tmp_path / "a" / "study.json").write_text('{"format": 99}')
+    with pytest.raises(RunError, match="format 99"):
+        derin.tune.load(tmp_path / "a")
+    (tmp_path / "a" / "study.json").write_text("{")
+    with pytest.raises(RunError, match="is damaged"):
+        derin.tune.load(tmp_path / "a")
+
+
+def test_one_writer(tmp_path, data):
+    from derin.engine.lock import Lock
+
+    study = search(data, out=tmp_path / "a", trials=2)
+    study.state = "interrupted"
+    other = f"import sys; from pathlib import Path; from derin.engine.lock import Lock\nwith Lock(Path({str(tmp_path / 'a')!r}), 'study'):\n    print('held', flush=True); sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", other], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               env=os.environ | {"PYTHONPATH": "src"})  # fmt: skip
+    assert process.stdout.readline().strip() == b"held"
+    with pytest.raises(RunError, match=f"process {process.pid} is writing to the study"):
+        study.resume(data, progress=False)
+    process.kill()
+    process.communicate()
+    with Lock(tmp_path / "a", "study"):
+        pass
