@@ -35,7 +35,7 @@ def population(data, experiment, slots, **options):
 
 def member(data, experiment, seed=0):
     task = task_of(experiment, data.schema, data.train.x, counts_of(data)).structure_only()
-    return Member(task, seed, experiment.epochs)
+    return Member(jax.tree.leaves(task), seed, experiment.epochs)
 
 
 def net(*layers):
@@ -177,7 +177,7 @@ def test_folds_of_unequal_size_train_on_their_own_rows_only(data):
     task = task_of(e, data.schema, x, None)
     p = Population(task, Rows(*as_arrays(data.train)), None, 2, folds=folds, block=2)
     one = task.structure_only()
-    handles = p.put([Member(one, 0, 4, 0), Member(one, 0, 4, 1)])
+    handles = p.put([Member(jax.tree.leaves(one), 0, 4, fold) for fold in (0, 1)])
     key = jax.random.key(0)
     for i, h in enumerate(handles):
         carry = engine.start(one, key, jax.ShapeDtypeStruct((1, 5), np.float32))

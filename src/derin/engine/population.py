@@ -1,7 +1,7 @@
 """A population: many members of one structure that train together, an epoch a call.
 
     population = Population(task, rows, valid, slots=32)
-    handle = population.put([Member(task, seed=0, epochs=20)])[0]    # fresh weights, or a carry to go on from
+    handle = population.put([Member(jax.tree.leaves(task), seed=0, epochs=20)])[0]
     seen = population.epoch()                                        # {handle: what the epoch left of it}
     population.carry(handle)                                         # a member's whole state, to keep or to move
 
@@ -36,9 +36,9 @@ PROBE_STEPS = 8
 
 
 class Member(NamedTuple):
-    """What is trained. carry: where it goes on from; None: fresh weights."""
+    """What is trained. leaves: the numbers of its task; carry: where it goes on from, None for fresh weights."""
 
-    task: Task
+    leaves: Sequence[Any]
     seed: int
     epochs: int
     fold: int = 0
@@ -46,7 +46,7 @@ class Member(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What an epoch left of a member."""
+    """What an epoch left of a member, plain numbers."""
 
     report: Report
     epoch: Any  # int: epochs done
@@ -59,29 +59,31 @@ class Block:
 
     def __init__(self, task: Task, size: int, device: Any) -> None:
         self.size, self.device = size, device
-        leaves, self.tree = jax.tree.flatten(task)
-        self.leaves = [np.stack([_plain(v)] * size) for v in leaves]
+        self.leaves = [np.stack([_plain(v)] * size) for v in jax.tree.leaves(task)]
         self.keys = np.stack([key_bits(0)] * size)
         self.epochs = np.ones(size, np.int32)
         self.fold = np.zeros(size, np.int32)
         self.alive = np.zeros(size, bool)
         self.handles = [-1] * size
         self.carry: Any = None
-
-    @property
-    def tasks(self) -> Task:
-        return jax.tree.unflatten(self.tree, self.leaves)
+        self.given: Any = None  # all but the carry, on the device; made anew when a member comes or goes
 
     def set(self, at: int, member: Member) -> None:
-        for stack, leaf in zip(self.leaves, jax.tree.leaves(member.task), strict=True):
+        for stack, leaf in zip(self.leaves, member.leaves, strict=True):
             stack[at] = leaf
         self.keys[at] = key_bits(member.seed)
         self.epochs[at], self.fold[at], self.alive[at] = member.epochs, member.fold, True
+        self.given = None
+
+    def clear(self, at: int) -> None:
+        self.alive[at], self.handles[at], self.given = False, -1, None
 
     def member(self, at: int) -> Member:
-        task = jax.tree.unflatten(self.tree, [stack[at] for stack in self.leaves])
-        carry = jax.tree.map(lambda a: np.array(a[at]), self.carry)
-        return Member(task, int(self.keys[at, 1]), int(self.epochs[at]), int(self.fold[at]), carry)
+        leaves = [stack[at].copy() for stack in self.leaves]
+        return Member(leaves, int(self.keys[at, 1]), int(self.epochs[at]), int(self.fold[at]), self.carry_of(at))
+
+    def carry_of(self, at: int) -> Carry:
+        return jax.tree.map(lambda a: np.array(np.asarray(a)[at]), self.carry)  # an array of a CPU is not copied whole
 
 
 class Population:
@@ -106,6 +108,7 @@ class Population:
         threads: int | None = None,
     ) -> None:
         self.task = task.structure_only()
+        self.tree = jax.tree.structure(self.task)
         devices = jax.local_devices()
         count = threads or (cores() if devices[0].platform == "cpu" and len(devices) == 1 else len(devices))
         self.places = [devices[i % len(devices)] for i in range(count)]
@@ -117,6 +120,7 @@ class Population:
         self.block, self.alone = self._measured(slots) if block is None else (min(block, slots), block)
         self.slots = -(-slots // self.block) * self.block
         self.blocks = [self._new(self.block, i) for i in range(self.slots // self.block)]
+        self.programs: dict[Any, Any] = {}  # by size and device
         self.handles = 0
         self.used = self.idle = 0  # slot-epochs
 
@@ -149,8 +153,8 @@ class Population:
         if block.carry is None or len(given) < len(members):
             fresh = np.zeros(block.size, bool)
             fresh[[at for at in members if at not in given]] = True
-            args = jax.device_put((block.tasks, block.keys, fresh, block.carry), block.device)
-            static = (self.like, block.device)
+            args = jax.device_put((block.leaves, block.keys, fresh, block.carry), block.device)
+            static = (self.tree, self.like, block.device)
             block.carry = program(_started, *args, static=static, donate=(3,))(*args)
         if given:
             stacks = jax.tree.map(np.array, block.carry)
@@ -161,23 +165,21 @@ class Population:
     def clear(self, handle: int) -> None:
         """This member is done with."""
         block, at = self._place(handle)
-        block.alive[at] = False
-        block.handles[at] = -1
+        block.clear(at)
 
     def carries(self) -> dict[int, Carry]:
         """The whole state of each member, copied to the host."""
         found = {}
         for block in self.blocks:
             if block.alive.any():
-                whole = jax.tree.map(np.array, block.carry)
-                for at in np.flatnonzero(block.alive):
-                    found[block.handles[at]] = jax.tree.map(lambda a, at=at: a[at], whole)
+                for at in np.flatnonzero(block.alive).tolist():
+                    found[block.handles[at]] = block.carry_of(at)
         return found
 
     def carry(self, handle: int) -> Carry:
         """The whole state of one member, copied to the host."""
         block, at = self._place(handle)
-        return jax.tree.map(lambda a: np.array(a[at]), block.carry)
+        return block.carry_of(at)
 
     def layout(self) -> list[list[int]]:
         """The handle in each slot of each block, -1 for none: where members sit decides the last bits of some."""
@@ -226,10 +228,12 @@ class Population:
         seen = {}
         for block, some in zip(blocks, found, strict=True):
             leaves, tree = jax.tree.flatten(some)
-            for at in np.flatnonzero(block.alive):
-                seen[block.handles[at]] = jax.tree.unflatten(tree, [a[at] for a in leaves])
-            self.used += int(block.alive.sum())
-            self.idle += int((~block.alive).sum())
+            each = zip(*(np.asarray(a).tolist() for a in leaves), strict=True)
+            for handle, numbers in zip(block.handles, each, strict=True):
+                if handle >= 0:
+                    seen[handle] = jax.tree.unflatten(tree, numbers)
+            alive = int(block.alive.sum())
+            self.used, self.idle = self.used + alive, self.idle + block.size - alive
         return seen
 
     def _call(self, block: Block) -> Callable[[], Seen]:
@@ -238,17 +242,22 @@ class Population:
 
         def call() -> Seen:
             block.carry, seen = run(*args)
-            return jax.device_get(seen)
+            return jax.block_until_ready(seen)
 
         return call
 
     def _arguments(self, block: Block) -> Any:
-        mine = (block.keys, block.epochs, block.fold, block.alive, self.order_key)
-        tasks, mine = jax.device_put((block.tasks, mine), block.device)
-        return (tasks, block.carry, *mine, *self.data[block.device])
+        if block.given is None:
+            mine = (block.leaves, block.keys, block.epochs, block.fold, block.alive, self.order_key)
+            block.given = jax.device_put(mine, block.device)
+        return (block.carry, *block.given, *self.data[block.device])
 
     def _program(self, block: Block, args: Any) -> Any:
-        return program(_epochs, *args, static=(self.shared_order, block.device), donate=(1,))
+        key = (block.size, block.device)
+        if key not in self.programs:
+            static = (self.tree, self.shared_order, block.device)
+            self.programs[key] = program(_epochs, *args, static=static, donate=(0,))
+        return self.programs[key]
 
     def bytes(self) -> int:
         """Memory while it trains: the states of all slots, the data, and the program's own in each thread."""
@@ -292,8 +301,8 @@ class Population:
         carry = jax.tree.map(lambda a: np.full((size, *a.shape), 0.01 if a.dtype.kind == "f" else 0, a.dtype), like)
         carry = carry._replace(broken_at=np.full(size, -1, np.int32))
         rows = self.data[block.device][0]
-        args = jax.device_put((block.tasks, carry, block.keys, rows), block.device)
-        run = program(_probe, *args, static=(block.device,))
+        args = jax.device_put((block.leaves, carry, block.keys, rows), block.device)
+        run = program(_probe, *args, static=(self.tree, block.device))
         best = float("inf")
         for _ in range(3):
             begin = time.perf_counter()
@@ -308,18 +317,22 @@ class Population:
 # -- the programs
 
 
-def _started(like: Any, device: Any, tasks: Task, keys: Any, fresh: Any, carry: Any) -> Carry:
-    new = jax.vmap(lambda task, key: engine.start(task, _key(key), like))(tasks, keys)
+def _started(tree: Any, like: Any, device: Any, leaves: Any, keys: Any, fresh: Any, carry: Any) -> Carry:
+    def member(leaves: Any, key: Any) -> Carry:
+        return engine.start(jax.tree.unflatten(tree, leaves), _key(key), like)
+
+    new = jax.vmap(member)(leaves, keys)
     if carry is None:
         return new
     return jax.tree.map(lambda a, b: jnp.where(fresh.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, carry)
 
 
 def _epochs(
+    tree: Any,
     shared_order: bool,
     device: Any,
-    tasks: Task,
     carries: Any,
+    leaves: Any,
     keys: Any,
     epochs: Any,
     fold: Any,
@@ -332,9 +345,10 @@ def _epochs(
     order = None
     if shared_order:  # that of the epoch in which all who are alive are
         at = jnp.max(jnp.where(alive, carries.epoch, 0))
-        order = engine.epoch_order(tasks, at, rows.x.shape[0], _key(order_key))
+        order = engine.epoch_order(jax.tree.unflatten(tree, leaves), at, rows.x.shape[0], _key(order_key))
 
-    def member(task: Task, carry: Carry, key: Any, total: Any, fold: Any, alive: Any) -> Any:
+    def member(leaves: Any, carry: Carry, key: Any, total: Any, fold: Any, alive: Any) -> Any:
+        task = jax.tree.unflatten(tree, leaves)
         mine = None if folds is None else jax.tree.map(lambda a: a[fold], folds)
         stopped = carry.done
         carry = carry._replace(done=stopped | ~alive)
@@ -342,18 +356,19 @@ def _epochs(
         carry = carry._replace(done=jnp.where(alive, carry.done, stopped))
         return carry, Seen(report, carry.epoch, carry.done, carry.broken_at >= 0)
 
-    return _mapped(member)(tasks, carries, keys, epochs, fold, alive)
+    return _mapped(member)(leaves, carries, keys, epochs, fold, alive)
 
 
-def _probe(device: Any, tasks: Task, carries: Any, keys: Any, rows: Rows) -> Any:
+def _probe(tree: Any, device: Any, leaves: Any, carries: Any, keys: Any, rows: Rows) -> Any:
     """A few steps of a few members: the losses."""
 
-    def member(task: Task, carry: Carry, key: Any) -> Any:
+    def member(leaves: Any, carry: Carry, key: Any) -> Any:
+        task = jax.tree.unflatten(tree, leaves)
         n, size = rows.x.shape[0], task.experiment.batch_size
         some = jnp.arange(PROBE_STEPS * (n if size == "full" else min(size, n))).reshape(PROBE_STEPS, -1) % n
         return engine.steps(task, carry, rows, some, None, _key(key), jnp.int32(1), (PROBE_STEPS, n))[1]
 
-    return _mapped(member)(tasks, carries, keys)
+    return _mapped(member)(leaves, carries, keys)
 
 
 def _mapped(function: Callable[..., Any]) -> Callable[..., Any]:

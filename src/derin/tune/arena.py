@@ -12,7 +12,6 @@ from derin.engine import epoch as engine
 from derin.engine.epoch import Fold, Rows, Task
 from derin.engine.experiment import Experiment
 from derin.engine.population import Member, Population
-from derin.engine.run import plain
 from derin.engine.task import as_arrays, class_counts, same_structure, task_of
 from derin.engine.training import check_monitors, counts_of
 from derin.errors import DataError, SpecError
@@ -49,6 +48,7 @@ class Arena:
             )
         if seeds < 1:
             raise SpecError(f"seeds is how often each trial is trained anew, at least 1; got {seeds}.")
+        self.epochs: int | None = None  # of the first trial
         self.data, self.seeds = data, range(seed, seed + seeds)
         self.folds: Fold | None = None
         self.valid: Rows | None = None
@@ -80,17 +80,28 @@ class Arena:
         return len(self.counts) * len(self.seeds)
 
     def structure(self, experiment: Experiment) -> Any:
-        """What decides the program of a trial."""
-        return jax.tree.structure(experiment.replace(seed=0, epochs=1))
+        """What decides the program of a trial; epochs do not, and all have one seed."""
+        if self.epochs is None:
+            self.epochs = experiment.epochs
+        if experiment.epochs != self.epochs:
+            experiment = experiment.replace(epochs=self.epochs)
+        return jax.tree.structure(experiment)
 
     def tasks_of(self, experiment: Experiment) -> list[Task]:
-        """The task of each fold. The first of a structure is checked, those that follow share what it found."""
+        """The task of each fold of the first trial of this structure: it is checked, the others share what it found."""
         key = self.structure(experiment)
         if key not in self.tasks:
             self.tasks[key] = [self._task(experiment, i) for i in range(len(self.counts))]
             if self.folds is None:
                 check_monitors(experiment, self.data)
-        return [same_structure(task, experiment) for task in self.tasks[key]]
+        return self.tasks[key]
+
+    def leaves_of(self, experiment: Experiment) -> list[list[Any]]:
+        """The numbers of the trial's task in each fold."""
+        tasks, own = self.tasks_of(experiment), jax.tree.leaves(experiment)
+        if experiment.loss is None and not isinstance(experiment.class_weights, tuple):
+            return [[*own, *jax.tree.leaves(task)[len(own) :]] for task in tasks]  # a task begins with its experiment
+        return [jax.tree.leaves(same_structure(task, experiment)) for task in tasks]
 
     def _task(self, experiment: Experiment, fold: int) -> Task:
         task = task_of(experiment, self.data.schema, self.part.x, self.counts[fold])
@@ -102,10 +113,8 @@ class Arena:
 
     def members_of(self, experiment: Experiment, carries: Any = None) -> list[Member]:
         """What a trial trains: for each fold, each seed."""
-        tasks, total = self.tasks_of(experiment), experiment.epochs
-        found = [
-            Member(task, seed, total, fold) for fold, task in enumerate(tasks) for seed in self.seeds
-        ]  # fmt: skip
+        each = enumerate(self.leaves_of(experiment))
+        found = [Member(leaves, seed, experiment.epochs, fold) for fold, leaves in each for seed in self.seeds]
         return [m._replace(carry=c) for m, c in zip(found, carries, strict=True)] if carries else found
 
     def population(self, experiment: Experiment, slots: int, **how: Any) -> Population:
@@ -129,8 +138,8 @@ class Arena:
             raise SpecError(f"there is no metric {metric!r} to tune for; this experiment has {', '.join(greater)}.")
 
         def values(report: Any) -> dict[str, float]:
-            found = {"loss": plain(report.loss), "valid_loss": plain(report.valid_loss)}
-            return found | {name: plain(report.metrics[i]) for i, name, _ in named}
+            found = {"loss": report.loss, "valid_loss": report.valid_loss}
+            return found | {name: report.metrics[i] for i, name, _ in named}
 
         return metric, greater[metric], values
 
