@@ -5,7 +5,20 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("mlp", "cnn", "conv", "layers", "recurrent", "start", "predict", "defaults", "order", "transformer", "dense")
+NAMES = (
+    "mlp",
+    "cnn",
+    "conv",
+    "layers",
+    "recurrent",
+    "start",
+    "predict",
+    "defaults",
+    "order",
+    "transformer",
+    "dense",
+    "tune",
+)
 
 
 def main() -> None:

@@ -46,7 +46,13 @@ class Seen(NamedTuple):
 
 def run(name: str, cache: Path) -> Seen:
     """Run a program once with its compiled programs in `cache`. Raises RuntimeError when it fails."""
-    command = [sys.executable, str(ROOT / "bench" / "digits" / f"{PROGRAMS[name]}.py")]
+    seconds, megabytes, said = run_program(f"digits/{PROGRAMS[name]}.py", cache)
+    return Seen(seconds, megabytes, json.loads(said)["accuracy"])
+
+
+def run_program(program: str, cache: Path) -> tuple[float, float, str]:
+    """Run a program of bench/ once.   -> seconds, peak megabytes, the last line it printed"""
+    command = [sys.executable, str(ROOT / "bench" / program)]
     env = environment(
         JAX_COMPILATION_CACHE_DIR=str(cache),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
@@ -60,8 +66,7 @@ def run(name: str, cache: Path) -> Seen:
         if child.returncode != 0:
             raise RuntimeError(f"{command[-1]} ended with code {child.returncode}; its message is above.")
         out.seek(0)
-        accuracy = json.loads(out.read().splitlines()[-1])["accuracy"]
-    return Seen(seconds, megabytes, accuracy)
+        return seconds, megabytes, out.read().splitlines()[-1].decode()
 
 
 def _wait(child: subprocess.Popen[bytes]) -> float:

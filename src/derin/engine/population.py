@@ -256,7 +256,8 @@ class Population:
         key = (block.size, block.device)
         if key not in self.programs:
             static = (self.tree, self.shared_order, block.device)
-            self.programs[key] = program(_epochs, *args, static=static, donate=(0,))
+            alone = self.places[0].platform == "cpu" and len(self.places) > 1
+            self.programs[key] = program(_epochs, *args, static=static, donate=(0,), one_thread=alone)
         return self.programs[key]
 
     def bytes(self) -> int:

@@ -20,13 +20,16 @@ _programs: dict[Any, Callable] = {}
 seconds = {"tracing": 0.0, "compiling": 0.0}  # spent since import: what a user waits for before the first step
 
 
-def program(function: Callable, *args: Any, static: tuple = (), donate: tuple[int, ...] = ()) -> Callable:
+def program(
+    function: Callable, *args: Any, static: tuple = (), donate: tuple[int, ...] = (), one_thread: bool = False
+) -> Callable:
     """The compiled program of `function(*static, *args)`, for arguments like these.
 
-    The same function, static values, tree structures, shapes and dtypes give the same program back.
+    The same function, static values, tree structures, shapes and dtypes give the same program back. one_thread: on a
+    CPU it keeps to the thread that calls it, so that several can run side by side.
     """
     leaves, tree = jax.tree.flatten(args)
-    key = (function, static, tree, tuple(map(_kind, leaves)), donate)
+    key = (function, static, tree, tuple(map(_kind, leaves)), donate, one_thread)
     if key not in _programs:
         use_disk_cache()
         begin = time.perf_counter()
@@ -38,7 +41,8 @@ def program(function: Callable, *args: Any, static: tuple = (), donate: tuple[in
         jitted = jax.jit(whole, donate_argnums=donate)
         lowered = jitted.lower(*args)
         middle = time.perf_counter()
-        _programs[key] = lowered.compile()
+        options = {"xla_cpu_multi_thread_eigen": False} if one_thread else None
+        _programs[key] = lowered.compile(compiler_options=options)
         seconds["tracing"] += middle - begin
         seconds["compiling"] += time.perf_counter() - middle
     return _programs[key]
