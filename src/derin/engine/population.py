@@ -120,7 +120,7 @@ class Population:
         self.block, self.alone = self._measured(slots) if block is None else (min(block, slots), block)
         self.slots = -(-slots // self.block) * self.block
         self.blocks = [self._new(self.block, i) for i in range(self.slots // self.block)]
-        self.programs: dict[Any, Any] = {}  # by size and device
+        self.programs: dict[Any, Any] = {}  # by what they do, size and device: quicker to find than by their arguments
         self.handles = 0
         self.used = self.idle = 0  # slot-epochs
 
@@ -153,9 +153,12 @@ class Population:
         if block.carry is None or len(given) < len(members):
             fresh = np.zeros(block.size, bool)
             fresh[[at for at in members if at not in given]] = True
-            args = jax.device_put((block.leaves, block.keys, fresh, block.carry), block.device)
-            static = (self.tree, self.like, block.device)
-            block.carry = program(_started, *args, static=static, donate=(3,))(*args)
+            args = (*jax.device_put((block.leaves, block.keys, fresh), block.device), block.carry)
+            key = ("start", block.size, block.device, block.carry is None)
+            if key not in self.programs:
+                static = (self.tree, self.like, block.device)
+                self.programs[key] = program(_started, *args, static=static, donate=(3,))
+            block.carry = self.programs[key](*args)
         if given:
             stacks = jax.tree.map(np.array, block.carry)
             for at, carry in given.items():
@@ -253,7 +256,7 @@ class Population:
         return (block.carry, *block.given, *self.data[block.device])
 
     def _program(self, block: Block, args: Any) -> Any:
-        key = (block.size, block.device)
+        key = ("epoch", block.size, block.device)
         if key not in self.programs:
             static = (self.tree, self.shared_order, block.device)
             alone = self.places[0].platform == "cpu" and len(self.places) > 1

@@ -41,7 +41,7 @@ def program(
         jitted = jax.jit(whole, donate_argnums=donate)
         lowered = jitted.lower(*args)
         middle = time.perf_counter()
-        options = {"xla_cpu_multi_thread_eigen": False} if one_thread else None
+        options: dict[str, str | bool] | None = {"xla_cpu_multi_thread_eigen": False} if one_thread else None
         _programs[key] = lowered.compile(compiler_options=options)
         seconds["tracing"] += middle - begin
         seconds["compiling"] += time.perf_counter() - middle

@@ -10,6 +10,7 @@ A score is better when it is smaller, whatever the metric; nan is worst.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ class Pruner(Spec):
         return False
 
     def keeps(self, arrived: Arrived, before: Sequence[Arrived]) -> bool:
-        """Whether a trial goes on, by those that came to the same rung of the same bracket before it."""
+        """Whether a trial goes on, by those that came to the same rung of the same bracket before it, best first."""
         raise NotImplementedError
 
     def bracket(self, number: int, epochs: int) -> int:
@@ -102,7 +103,7 @@ class SuccessiveHalving(_Rungs):
         return True
 
     def chosen(self, arrived: Sequence[Arrived], rung: int, seed: int) -> list[GoesOn]:
-        best = sorted(arrived, key=_rank)[: max(1, len(arrived) // self.factor)]
+        best = sorted(arrived, key=rank)[: max(1, len(arrived) // self.factor)]
         return [GoesOn(a.number, a.number) for a in sorted(best)]
 
 
@@ -152,7 +153,7 @@ class PopulationBased(Pruner):
         return tuple(range(self.every, epochs, self.every))
 
     def chosen(self, arrived: Sequence[Arrived], rung: int, seed: int) -> list[GoesOn]:
-        ranked = sorted(arrived, key=_rank)
+        ranked = sorted(arrived, key=rank)
         count = int(len(ranked) * self.share)
         best, worst = ranked[:count], {a.number for a in ranked[len(ranked) - count :]}
         random = np.random.default_rng([seed, rung])
@@ -188,11 +189,12 @@ def _powers(first: int, factor: int, epochs: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _rank(a: Arrived) -> tuple[float, int]:
+def rank(a: Arrived) -> tuple[float, int]:
+    """The best first, nan last."""
     return (math.inf if math.isnan(a.score) else a.score, a.number)
 
 
 def _keeps(arrived: Arrived, before: Sequence[Arrived], factor: int) -> bool:
     """Among the best 1/factor of all so far; while there are fewer than `factor`, the best."""
-    better = sum(_rank(b) < _rank(arrived) for b in before)
+    better = bisect.bisect_left(before, rank(arrived), key=rank)
     return not math.isnan(arrived.score) and better < max(1, (len(before) + 1) // factor)

@@ -6,6 +6,7 @@ from its last checkpoint as if nothing had happened: the same trials, the same b
 
 from __future__ import annotations
 
+import bisect
 import math
 import statistics
 import time
@@ -24,7 +25,7 @@ from derin.engine.programs import seconds
 from derin.errors import ModelError, SpecError
 from derin.spec import Spec
 from derin.tune.arena import Arena
-from derin.tune.pruners import Arrived, Pruner
+from derin.tune.pruners import Arrived, Pruner, rank
 from derin.tune.samplers import Sampler, Told
 from derin.tune.space import Space
 from derin.tune.trial import ENDED, Trial
@@ -239,7 +240,7 @@ class Search:
             return
         before = self.arrived.setdefault((pruner.bracket(trial.number, experiment.epochs), trial.epochs), [])
         goes_on = pruner.keeps(here, before)
-        before.append(here)
+        bisect.insort(before, here, key=rank)
         if not goes_on:
             self._end(trial, "pruned")
 
