@@ -70,7 +70,7 @@ def _names(layer: Module, inputs: tuple, key: jax.Array) -> None:
     """The same weights, whatever the key and the number of rows; all that a call needs is made by init."""
     params, state = layer.init(key, *inputs)
     again = layer.init(key, *inputs)
-    other = layer.init(jax.random.key(99), *(x[:1] if x.ndim else x for x in inputs))
+    other = jax.eval_shape(layer.init, jax.random.key(99), *(x[:1] if x.ndim else x for x in inputs))
     for which, a, b, c in (("params", params, again[0], other[0]), ("state", state, again[1], other[1])):
         if _shapes(a) != _shapes(c):
             raise _Failed(f"{which} depend on the number of rows: {_shapes(a)} and, for one row, {_shapes(c)}.")
@@ -223,9 +223,10 @@ def _bfloat16(layer: Module, inputs: tuple, key: jax.Array) -> None:
     half = tuple(x.astype(jnp.bfloat16) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in inputs)
     params, state = layer.init(key, *inputs)
     for train in (False, True):
-        y, _ = _caller(layer, train, key)(params, state, *inputs)
+        call = jax.jit(_caller(layer, train, key))
+        y, _ = call(params, state, *inputs)
         try:
-            small, after = _caller(layer, train, key)(params, state, *half)
+            small, after = call(params, state, *half)
         except Exception as error:
             raise _Failed(f"a bfloat16 input fails (train={train}): {_line(error)}") from error
         for a, b in zip(jax.tree.leaves(y), jax.tree.leaves(small), strict=True):
