@@ -1,6 +1,6 @@
 """Which series is it? LSTM, GRU and Conv1d on sets of the UCR archive (S3.20, S3.21, S3.22).
 
-    python examples/series.py FOLDER [EPOCHS]      # FOLDER/GunPoint/GunPoint_TRAIN.ts, ...
+    python examples/series.py FOLDER [EPOCHS [SET ...]]      # FOLDER/GunPoint/GunPoint_TRAIN.ts, ...
 
 Test accuracy after 150 epochs; nothing is chosen by it:
 
@@ -45,8 +45,9 @@ def nets(classes: int) -> dict[str, nn.Module]:
 
 if __name__ == "__main__":
     folder, epochs = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 150
+    sets = sys.argv[3:] or SETS
     table: dict[str, list[float]] = {name: [] for name in nets(2)}
-    for name in SETS:
+    for name in sets:
         (a, p), (b, q) = (read(folder / name / f"{name}_{part}.ts") for part in ("TRAIN", "TEST"))
         time, n = max(map(len, a + b)), len(a)
         data = derin.data.load((padded(a + b, time), np.array(p + q)), indices=(range(n), [], range(n, n + len(b))))
@@ -54,6 +55,6 @@ if __name__ == "__main__":
             run = derin.fit(net, data, epochs=epochs, batch_size=16, optimizer=optim.AdamW(2e-3), progress=False,
                             schedule=optim.CosineAnnealingLR(), clip=optim.ClipByGlobalNorm(1.0))  # fmt: skip
             table[kind].append(run.evaluate("test")["accuracy"])
-    print(" " * 8, *(f"{name:>16}" for name in (*SETS, "mean")))
+    print(" " * 8, *(f"{name:>16}" for name in (*sets, "mean")))
     for kind, found in table.items():
         print(f"{kind:8}", *(f"{v:16.3f}" for v in (*found, np.mean(found))))

@@ -56,11 +56,12 @@ SOLO = {
         average=optim.EMA(0.9),
     ),
     "schedules by step": derin.Experiment(net(), optimizer=optim.Adam(0.01), epochs=4, schedule=optim.OneCycleLR()),
-    "plateau": derin.Experiment(
-        net(), optimizer=optim.Adam(0.01), epochs=6, schedule=optim.ReduceLROnPlateau(patience=1, monitor="valid_loss")
-    ),
-    "early stopping": derin.Experiment(
-        net(), optimizer=optim.Adam(0.01), epochs=8, early_stopping=derin.EarlyStopping(patience=1)
+    "plateau, early stopping": derin.Experiment(
+        net(),
+        optimizer=optim.Adam(0.01),
+        epochs=8,
+        schedule=optim.ReduceLROnPlateau(patience=0, monitor="valid_loss"),
+        early_stopping=derin.EarlyStopping(patience=2),
     ),
     "full batch": derin.Experiment(net(), optimizer=optim.Adam(0.01), epochs=4, batch_size="full"),
 }

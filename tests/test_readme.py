@@ -88,7 +88,7 @@ REAL = {  # example: what it is run with here (fewer epochs than its docstring's
     "mnist_mlp": ("images/mnist", ["2"], r"^9[5678]\.\d\d % of 10,000"),
     "forecast": ("timeseries/daily-min-temperatures/daily-min-temperatures.csv", ["Temp", "1", "365"],
                  r"ago +rmse 3\.706 .*\nderin +rmse 2\."),
-    "series": ("timeseries/ucr", ["1"], r"GunPoint +ItalyPowerDemand .*\nLSTM .*\nGRU .*\nConv1d .*\n"),
+    "series": ("timeseries/ucr", ["1", "JapaneseVowels"], r"JapaneseVowels +mean\nLSTM .*\nGRU .*\nConv1d .*\n"),
     "characters": ("text/tinyshakespeare/input.txt", ["20"], r"step 20: [34]\.\d+ nats a character, [34]\."),
 }  # fmt: skip
 
