@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -110,33 +111,41 @@ def _jit(layer: Module, inputs: tuple, key: jax.Array) -> None:
 
 def _vmap(layer: Module, inputs: tuple, key: jax.Array) -> None:
     """Stacked models (weights, Scalars, inputs, keys) under vmap give what a loop gives, gradients too."""
-    floats = [i for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
+    floats = _floats(inputs)
 
     def member(m: int) -> Any:
         xs = [x * (1 + 0.1 * m) if i in floats else x for i, x in enumerate(inputs)]
         own = jax.random.fold_in(key, m)
         return jax.tree.map(lambda a: a * (1 - 0.05 * m), layer), *layer.init(own, *inputs), xs, own
 
-    def call(train: bool, layer: Module, params: Arrays, state: Arrays, xs: list, key: jax.Array) -> Any:
-        def score(params: Arrays, some: list) -> Any:
-            every = list(xs)
-            for i, x in zip(floats, some, strict=True):
-                every[i] = x
-            out = _caller(layer, train, key)(params, state, *every)
-            return _total(out[0]), out
-
-        return jax.grad(score, (0, 1), has_aux=True)(params, [xs[i] for i in floats])
-
     members = [member(m) for m in range(3)]
     stacked = jax.tree.map(lambda *a: jnp.stack([jnp.asarray(v) for v in a]), *members)
     for train in (False, True):
         try:
-            together = jax.jit(jax.vmap(lambda one, train=train: call(train, *one)))(stacked)
+            together = jax.jit(jax.vmap(partial(_slopes, train)))(stacked)
         except Exception as error:
             raise _Failed(f"jax.vmap over models fails (train={train}): {_line(error)}") from error
-        alone = jax.jit(lambda one, train=train: call(train, *one))  # one program; step by step compiles each operation
+        alone = jax.jit(partial(_slopes, train))  # one program; step by step compiles each operation
         loop = jax.tree.map(lambda *a: jnp.stack(a), *map(alone, members))
         _same(loop, together, f"vmap over models and a loop over them differ (train={train})")
+
+
+def _slopes(train: bool, one: tuple[Module, Arrays, Arrays, list[jax.Array], jax.Array]) -> Any:
+    """Gradients by the weights and by the inputs that are floats; and what the layer gave.
+
+    Two checks compile it alike: where programs are cached, as in our tests, it is compiled once.
+    """
+    layer, params, state, inputs, key = one
+    floats = _floats(inputs)
+
+    def score(params: Arrays, some: list[jax.Array]) -> Any:
+        xs = list(inputs)
+        for i, x in zip(floats, some, strict=True):
+            xs[i] = x
+        out = _caller(layer, train, key)(params, state, *xs)
+        return _total(out[0]), out
+
+    return jax.grad(score, (0, 1), has_aux=True)(params, [inputs[i] for i in floats])
 
 
 def _scalars(layer: Module, inputs: tuple, key: jax.Array) -> None:
@@ -242,16 +251,9 @@ def _bfloat16(layer: Module, inputs: tuple, key: jax.Array) -> None:
 def _gradient(layer: Module, inputs: tuple, key: jax.Array) -> None:
     """Gradients of weights and float inputs exist and are finite."""
     params, state = layer.init(key, *inputs)
-    floats = [i for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
-
-    def score(params: Arrays, some: list[jax.Array]) -> jax.Array:
-        xs = list(inputs)
-        for i, x in zip(floats, some, strict=True):
-            xs[i] = x
-        return _total(layer.apply(params, state, *xs, train=True, key=key)[0])
-
-    by_params, by_inputs = jax.jit(jax.grad(score, (0, 1)))(params, [inputs[i] for i in floats])
-    for name, g in [*by_params.items(), *((f"input {i}", g) for i, g in zip(floats, by_inputs, strict=True))]:
+    (by_params, by_inputs), _ = jax.jit(partial(_slopes, True))((layer, params, state, list(inputs), key))
+    named = zip(_floats(inputs), by_inputs, strict=True)
+    for name, g in [*by_params.items(), *((f"input {i}", g) for i, g in named)]:
         if not np.isfinite(_numpy(g)).all():
             raise _Failed(f"the gradient of {name} is not finite.")
 
@@ -399,6 +401,10 @@ def _same_spec(value: Spec) -> None:
 
 def _caller(layer: Module, train: bool, key: jax.Array) -> Callable:
     return lambda params, state, *xs: layer.apply(params, state, *xs, train=train, key=key if train else None)
+
+
+def _floats(inputs: Sequence[jax.Array]) -> list[int]:
+    return [i for i, x in enumerate(inputs) if jnp.issubdtype(x.dtype, jnp.floating)]
 
 
 def _total(tree: Any) -> jax.Array:
