@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import derin.cli.commands
+from derin.cli import run
+from derin.cli.tuning import app
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,10 +42,10 @@ def test_readme_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     monkeypatch.chdir(tmp_path)
     commands = re.findall(r"^\| `(derin .*?)` \|", README, re.MULTILINE)
     commands += [line[2:] for line in "".join(blocks(README, "console")).splitlines() if line.startswith("$ ")]
-    known = {command.name for command in derin.cli.commands.app.registered_commands}
+    known = _commands()
     assert {shlex.split(command)[1] for command in commands} == known
     for command in commands:
-        assert derin.cli.run(shlex.split(command)[1:]) == 0, command
+        assert run(shlex.split(command)[1:]) == 0, command
     out, _ = capsys.readouterr()
     assert all(
         part in out
@@ -54,8 +55,13 @@ def test_readme_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert all((tmp_path / "runs" / name / "experiment.json").is_file() for name in new)
 
 
+def _commands() -> set[str]:
+    """What may follow `derin`: commands, and groups of them."""
+    return {str(c.name) for c in (*app.registered_commands, *app.registered_groups)}
+
+
 def test_commands_in_the_text_are_commands() -> None:
-    known = {command.name for command in derin.cli.commands.app.registered_commands}
+    known = _commands()
     documents = [README, *(p.read_text(encoding="utf-8") for p in ROOT.glob("docs/*.md"))]
     for word in re.findall(r"`derin ([a-z]+)", " ".join(documents)):
         assert word in known
@@ -81,6 +87,12 @@ def test_links_lead_somewhere() -> None:
 def test_documents(document: str, tmp_path: Path) -> None:
     for code in blocks((ROOT / "docs" / document).read_text(encoding="utf-8"), "python"):
         python(code, tmp_path)
+
+
+def test_commands_of_the_page_on_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for line in "".join(blocks((ROOT / "docs" / "tune.md").read_text(encoding="utf-8"), "console")).splitlines():
+        assert run(shlex.split(line[2:])[1:]) == 0, line
 
 
 REAL = {  # example: what it is run with here (fewer epochs than its docstring's result), and what it says then
@@ -110,8 +122,9 @@ def test_examples_on_real_data(example: str, shared_data: Path, tmp_path: Path) 
         ("own_layer", r"accuracy 0\.9"),
         ("images", r"accuracy (0\.9|1\.0).*\nnew\.png is a disc"),
         ("stop_and_resume", r"to the bit: True"),
+        ("search", r"what mattered: optimizer.learning_rate\naccuracy 0\.9"),
     ],
-    ids=["own_layer", "images", "stop_and_resume"],
+    ids=["own_layer", "images", "stop_and_resume", "search"],
 )
 def test_examples(example: str, says: str, tmp_path: Path) -> None:
     said = python((ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8"), tmp_path)

@@ -1,6 +1,7 @@
 """The `derin` command: what a person types, and what comes back.
 
     main      exit codes, errors as one line, warnings as notes       commands  what each command does
+    tuning    tune, cv, study and retest                              studies   what they say
     options   what the commands that read data have in common         files     experiment files, read and written
     show      tables and curves as text                               predictions   predictions as CSV and Parquet
 
@@ -54,8 +55,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     from typer import Abort, BadParameter
 
-    from derin.cli.commands import app
     from derin.cli.options import as_options
+    from derin.cli.tuning import app
 
     usage_error, click_exception = BadParameter.__mro__[1:3]  # typer brings its own click, or did not yet
     try:

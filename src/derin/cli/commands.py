@@ -43,7 +43,9 @@ class Answer(NamedTuple):
     code: int = 0
 
 
-def command(name: str, short: str, examples: str) -> Callable[[Callable[..., Answer]], Callable[..., int]]:
+def command(
+    name: str, short: str, examples: str, group: typer.Typer = app
+) -> Callable[[Callable[..., Answer]], Callable[..., int]]:
     """Register a command: its answer goes to standard output, as JSON if `as_json` asks for it."""
 
     def register(function: Callable[..., Answer]) -> Callable[..., int]:
@@ -65,7 +67,7 @@ def command(name: str, short: str, examples: str) -> Callable[[Callable[..., Ans
         run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}  # type: ignore[attr-defined]
         del run.__wrapped__
         lines = "\n  ".join(["\b\nExamples:", *examples.strip().splitlines()])
-        app.command(name, epilog=lines, short_help=short)(run)
+        group.command(name, epilog=lines, short_help=short)(run)
         return run
 
     return register
@@ -91,6 +93,7 @@ SourceOfNew = Annotated[
     Text, argument("[SOURCE]", "The data; the file then names them, and holds a network that fits them.")
 ]
 RunPath = Annotated[str, argument("RUN", "The folder of a run: runs/NAME.")]
+RunOrStudy = Annotated[str, argument("RUN", "The folder of a run, runs/NAME, or of a study, studies/NAME.")]
 ExportFile = Annotated[str, argument("FILE.safetensors", "The file to write.")]
 
 AsJson = Annotated[bool, option("--json", help="Print one JSON object, and nothing else, on standard output.")]
@@ -218,18 +221,25 @@ def fit(
 
 @command(
     "resume",
-    "Go on with a run.",
+    "Go on with a run or a study.",
     """
 derin resume runs/titanic-1
 derin resume runs/titanic-1 --epochs 100
+derin resume studies/titanic-1
 """,
 )
 def resume(
-    path: RunPath, epochs: MoreEpochs = None, data: MovedData = None, quiet: Quiet = False, as_json: AsJson = False
+    path: RunOrStudy, epochs: MoreEpochs = None, data: MovedData = None, quiet: Quiet = False, as_json: AsJson = False
 ) -> Answer:
-    """Train on a run that was stopped, as if it had not been; or for more epochs."""
+    """Train on a run that was stopped, as if it had not been; or for more epochs. A study goes on the same way."""
     from derin.errors import SpecError
 
+    if (Path(path) / "study.json").is_file():
+        if epochs is not None:
+            raise SpecError(f"{path} is a study: its trials keep the epochs it was started with. Leave out --epochs.")
+        from derin.cli.tuning import resume_study
+
+        return resume_study(Path(path), data, silent=quiet or as_json)
     run = _run(path)
     done, wanted = len(run.history), epochs if epochs is not None else run.experiment.epochs
     if epochs is not None and epochs < max(1, done):
@@ -463,18 +473,18 @@ def _name(source: str) -> str:
     return re.sub(r"[^\w-]+", "-", stem).strip("-") or "run"
 
 
-def _reserved(name: str) -> Path:
+def _reserved(name: str, within: str = "runs") -> Path:
     """runs/NAME-1, or the next that is not there, as an empty folder: two commands at once get two."""
     from derin.errors import RunError
 
     for n in itertools.count(1):
-        path = Path("runs") / f"{name}-{n}"
+        path = Path(within) / f"{name}-{n}"
         try:
             path.mkdir(parents=True)
             break
         except FileExistsError:
             if not path.parent.is_dir():
-                raise RunError("runs is a file, not a folder. Give --out.") from None
+                raise RunError(f"{within} is a file, not a folder. Give --out.") from None
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}. Give --out.") from None
     return path
@@ -484,7 +494,8 @@ def _refuse_existing(path: Path) -> None:
     from derin.errors import RunError
 
     if path.exists():
-        more = f", or go on with it: derin resume {_quoted(path)}" if (path / "experiment.json").is_file() else ""
+        known = any((path / name).is_file() for name in ("experiment.json", "study.json"))
+        more = f", or go on with it: derin resume {_quoted(path)}" if known else ""
         raise RunError(f"{path} exists already. Give another --out{more}.")
 
 
@@ -558,7 +569,7 @@ def _net(text: str) -> Any:
     return found
 
 
-def _assigned(experiment: Experiment, text: str) -> Experiment:
+def _assigned(experiment: Experiment, text: str, flag: str = "--set") -> Experiment:
     """The experiment with `path=value` in it. Raises SpecError."""
     from derin import spec
     from derin.errors import SpecError
@@ -566,13 +577,14 @@ def _assigned(experiment: Experiment, text: str) -> Experiment:
     path, sign, value = text.partition("=")
     path = path.strip()
     if not sign or not path:
-        raise SpecError(f"--set is written PATH=VALUE, as in --set optimizer.learning_rate=0.01; got {text!r}.")
+        example = "0.01" if flag == "--set" else "log(1e-4,1e-1)"
+        raise SpecError(f"{flag} is written PATH=VALUE, as in {flag} optimizer.learning_rate={example}; got {text!r}.")
     try:
         names = path == "metrics" and re.fullmatch(r"[\w, ]+", value)  # accuracy,f1 needs no quotes
         parsed = tuple(v.strip() for v in value.split(",") if v.strip()) if names else spec.parse(value)
         return spec.set(experiment, path, parsed)
     except SpecError as error:
-        raise SpecError(f"--set {text}: {error}") from None
+        raise SpecError(f"{flag} {text}: {error}") from None
 
 
 # -- what to say

@@ -187,6 +187,22 @@ def bytes_of(text: str) -> int:
     return int(float(match[1]) * base ** " kmgt".index(match[2] or " "))
 
 
+def seconds_of(text: str) -> float:
+    """90s, 10m, 1.5h, 1h30m; a plain number is seconds. Raises SpecError.
+
+    >>> seconds_of("10m"), seconds_of("1h30m"), seconds_of("45")
+    (600.0, 5400.0, 45.0)
+    """
+    from derin.errors import SpecError
+
+    number = r"(?:(\d+(?:\.\d+)?)\s*"
+    match = re.fullmatch(rf"\s*{number}h)?\s*{number}m(?:in)?)?\s*{number}s?)?\s*", text.lower())
+    found = sum(float(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    if found <= 0:
+        raise SpecError(f"--time-limit is written like 90s, 10m or 1h30m; got {text!r}.")
+    return found
+
+
 def _size(text: str) -> int | list[int]:
     from derin.errors import DataError
 
@@ -222,4 +238,6 @@ def as_options(text: str) -> str:
 
     values = r"'[^']*'|\"[^\"]*\"|\([^)]*\)|\[[^]]*\]|\.\.\.|-?[\w+-]+(?:\.\d+)?"
     text = re.sub(rf"\b({'|'.join(names)})=({values})", option, text)
+    text = re.sub(r"\b(trials|folds|seeds|slots)=(\d+)", r"--\1 \2", text)
+    text = re.sub(r"--time (\d+) \(seconds\)", r"--time-limit \1s", text)
     return re.sub(r"\bclip=(\w+\([^)]*\))", r'--set "clip=\1"', text)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from derin.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from derin.tune.local import Retest, retest
     from derin.tune.pruners import ASHA, Hyperband, PopulationBased, Pruner, SuccessiveHalving
     from derin.tune.samplers import CoarseToFine, GivenTrials, Grid, Optuna, Random, Sampler, Sobol
     from derin.tune.space import Space
@@ -25,6 +26,7 @@ else:
         __name__,
         {
             "pruners": "ASHA Hyperband PopulationBased Pruner SuccessiveHalving",
+            "local": "Retest retest",
             "samplers": "CoarseToFine GivenTrials Grid Optuna Random Sampler Sobol",
             "space": "Space",
             "study": "Study cross_validate load tune",
@@ -41,6 +43,7 @@ __all__ = [
     "PopulationBased",
     "Pruner",
     "Random",
+    "Retest",
     "Sampler",
     "Sobol",
     "Space",
@@ -48,6 +51,7 @@ __all__ = [
     "SuccessiveHalving",
     "cross_validate",
     "load",
+    "retest",
     "tune",
 ]
 

@@ -46,6 +46,7 @@ class Look(NamedTuple):
 
 LOOKS = {  # in the order of drawing
     "pruned": Look(PRUNED, "o", 3.5, "none", 0.75, 0.8),
+    "unfinished": Look(PRUNED, "s", 3.5, "none", 0.75, 0.8),
     "diverged": Look(FAILED, "x", 4.5, None, 0.9, 0.8),
     "finished": Look(DONE, "o", 4.5, None, 0.85, 1.3),
 }

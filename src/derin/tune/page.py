@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from derin.tune import pictures
 from derin.tune.axis import shortened, text
-from derin.tune.drawing import FAINT, HALO, INK, svg
+from derin.tune.drawing import FAINT, HALO, INK, LOOKS, svg
 from derin.tune.pictures import Search, score
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def page(search: Search, title: str = "Search", facts: Mapping[str, str] = {}) -
 
 def _facts(search: Search) -> dict[str, str]:
     states = [t["state"] for t in search.trials]
-    counts = {state: f"{states.count(state):,}" for state in ("finished", "pruned", "diverged") if state in states}
+    counts = {state: f"{states.count(state):,}" for state in reversed(LOOKS) if state in states}
     best = search.best
     top = {f"best {search.metric}": f"{text(score(best))} (trial {best['number']})"} if best else {}
     return {"trials": f"{len(states):,}", **counts, **top}

@@ -5,7 +5,7 @@ save(pictures(seen), "study/pictures")                # study/pictures/curves.sv
 Path("study/report.html").write_text(page(seen))      # derin.tune.page: all in one file
 
 trials: dicts of
-    number   which trial                              state    "finished", "pruned" or "diverged"
+    number   which trial                              state    "finished", "pruned", "diverged" or "unfinished"
     values   path -> number or label                  epochs   how many it trained
     score    the metric; None or nan if diverged      curve    the metric after each epoch
     seconds  from the start of the search to the end of the trial
@@ -246,7 +246,7 @@ def curves(search: Search) -> Figure:
         best = search.best
         for state, look in LOOKS.items():
             lines = [_curve(t["curve"], low, high) for t in shown if t["state"] == state]
-            alpha = 0.4 if state == "pruned" else look.alpha * (1 if len(lines) < 30 else 0.6)
+            alpha = 0.4 if state in ("pruned", "unfinished") else look.alpha * (1 if len(lines) < 30 else 0.6)
             panel.add_collection(
                 LineCollection(lines, colors=look.colour, alpha=alpha, linewidths=look.width, gid=f"curves-{state}")
             )

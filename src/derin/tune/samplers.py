@@ -321,15 +321,16 @@ def _quiet_optuna() -> Iterator[Any]:
 
 
 def sampler_of(text: str | Sampler) -> Sampler:
-    """The sampler that a name means: random, grid, sobol, coarse-to-fine, tpe, gp, or text like Grid(points=3).
+    """The sampler that a name means: random, grid, sobol, coarse, tpe, gp, or text like Grid(points=3).
 
-    >>> sampler_of("coarse-to-fine"), sampler_of("Grid(points=3)")
+    >>> sampler_of("coarse"), sampler_of("Grid(points=3)")
     (CoarseToFine(), Grid(points=3))
     """
     known: dict[str, Sampler] = {
         "random": Random(),
         "grid": Grid(),
         "sobol": Sobol(),
+        "coarse": CoarseToFine(),
         "coarse-to-fine": CoarseToFine(),
         "tpe": Optuna("tpe"),
         "gp": Optuna("gp"),

@@ -313,7 +313,7 @@ class Search:
         for name, u in places.items():
             anew = random.random() < rule.resample
             places[name] = random.random() if anew else float(np.clip(u + random.uniform(-0.1, 0.1), 0, 1))
-        trial.history.append([trial.epochs, trial.values])
+        trial.history = [*source.history, [trial.epochs, source.values]]  # what its weights were trained with
         everywhere = dict.fromkeys((d.name for d in space.dimensions), 0.5) | places
         trial.values = space.at(everywhere)
         trial.source = source.number

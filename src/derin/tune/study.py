@@ -18,7 +18,7 @@ import shutil
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
@@ -31,9 +31,12 @@ from derin.engine.lock import Lock
 from derin.engine.run import Run
 from derin.engine.training import as_dataset, counts_of, interrupts
 from derin.errors import RunError, SpecError
+from derin.optim import Schedule
 from derin.tune.ensemble import best_weights, ensemble_of
 from derin.tune.live import Live
+from derin.tune.look import html, seen, write_page
 from derin.tune.pruners import PopulationBased, Pruner, pruner_of
+from derin.tune.replay import replayed, schedule_of
 from derin.tune.samplers import Random, Sampler, Told, sampler_of
 from derin.tune.search import Search, Settings
 from derin.tune.space import Space
@@ -318,6 +321,25 @@ class Study:
             if t.state in ENDED
         ]
 
+    @property
+    def seconds(self) -> float:
+        """How long the search has taken, over all its sittings."""
+        return float(self._state["seconds"])
+
+    # -- to look at
+    def pictures(self, folder: str | Path, format: Literal["svg", "png"] = "svg") -> list[Path]:
+        """Write its pictures: best so far, each hyperparameter, parallel coordinates, curves, rungs, importance."""
+        from derin.tune import pictures
+
+        return pictures.save(pictures.pictures(seen(self)), folder, format)
+
+    def page(self, path: str | Path) -> Path:
+        """Write all pictures and the best trials as one HTML page that needs nothing else."""
+        return write_page(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        return html(self)
+
     def compare(self, other: Study) -> polars.DataFrame:
         """This study beside another: best, trials, epochs, seconds, and seconds until the other's best was reached."""
         import polars
@@ -331,27 +353,41 @@ class Study:
             rows.append(
                 {"study": name, self.metric: one.best.score, "deviation": one.best.deviation(one.metric)}
                 | {"trials": len(one.trials), "epochs": sum(t.epochs for t in one.trials)}
-                | {"seconds": one._state["seconds"], "reached_the_others_best": min(reached, default=None)}
+                | {"seconds": one.seconds, "reached_the_others_best": min(reached, default=None)}
             )
         return polars.DataFrame(rows)
 
     # -- going on
     def refit(self, data: Any = None, *, out: str | Path | None = None, progress: bool = True, **changes: Any) -> Run:
         """Train the best trial's experiment again, as a run; `changes` are fields of the experiment."""
-        data = self._data() if data is None else as_dataset(data)
-        return self.best.experiment.replace(**changes).fit(data, out=out, progress=progress)
+        data = self.load_data() if data is None else as_dataset(data)
+        return self.replayed().replace(**changes).fit(data, out=out, progress=progress)
+
+    def schedule(self) -> Schedule:
+        """The learning rates that population-based training came to, as a schedule of factors of the first one.
+
+        Raises SpecError where no rate of the best trial changed while it trained.
+        """
+        return schedule_of(self)
+
+    def replayed(self) -> Experiment:
+        """The best trial's experiment; after population-based training with its first learning rate and `schedule()`.
+
+        The other values are those that the trial ended with.
+        """
+        return replayed(self)
 
     def resume(self, data: Any = None, *, progress: bool = True) -> Study:
-        """Go on with a search that was stopped, as if it never had been.
+        """Go on with a search that was interrupted, as if it never had been; one whose time was over stays as it is.
 
         data: what it was started on; data from a file or a bundled set are found again. Raises RunError where the
         data, or the experiment in the folder, are not those it was started with.
         """
-        if self.state == "finished":
+        if self.state in ("finished", "out of time"):
             return self
         if self.path is None:
             raise RunError("a search in memory cannot be continued: give it a folder, tune(..., out=...).")
-        data = self._data() if data is None else as_dataset(data)
+        data = self.load_data() if data is None else as_dataset(data)
         if data.fingerprint != self.about_data["fingerprint"]:
             raise RunError(
                 f"these are not the data of the study: their fingerprint is {data.fingerprint[:12]}, the study's is "
@@ -375,9 +411,10 @@ class Study:
         members: how many nets; by default all that were kept, those of the best `settings.keep` trials with each of
         their folds and seeds. Raises RunError where fewer were kept.
         """
-        return ensemble_of(self, members, self._data() if data is None else as_dataset(data), out)
+        return ensemble_of(self, members, self.load_data() if data is None else as_dataset(data), out)
 
-    def _data(self) -> Any:
+    def load_data(self) -> Any:
+        """The data of the study, found again where they came from. Raises RunError, DataError."""
         from derin.data import load as load_data
 
         if self.data is None:

@@ -28,7 +28,7 @@ class Trial:
     seconds: float | None = None  # after the search began, when it ended
     place: int | None = None  # in the order in which trials ended
     why: str = ""
-    history: list[Any] = dataclasses.field(default_factory=list)  # [epoch, values until then], where values change
+    history: list[Any] = dataclasses.field(default_factory=list)  # [epoch, values its weights had until then]
     source: int | None = None  # the trial whose weights it took over last
 
     experiment: Any = dataclasses.field(default=None, repr=False, compare=False)  # with this trial's values
