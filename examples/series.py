@@ -44,8 +44,7 @@ def nets(classes: int) -> dict[str, nn.Module]:
 
 
 if __name__ == "__main__":
-    folder, epochs = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 150
-    sets = sys.argv[3:] or SETS
+    folder, epochs, sets = Path(sys.argv[1]), int((sys.argv[2:] or ["150"])[0]), sys.argv[3:] or SETS
     table: dict[str, list[float]] = {name: [] for name in nets(2)}
     for name in sets:
         (a, p), (b, q) = (read(folder / name / f"{name}_{part}.ts") for part in ("TRAIN", "TEST"))
