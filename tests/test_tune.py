@@ -300,6 +300,12 @@ def test_the_best_predict_together(tmp_path, data):
         study.ensemble(99)
 
 
+def test_time_ends_a_search_and_its_trials_are_stopped(data):
+    study = search(data, space(epochs=1_000_000), trials=None, time=1.0, pruner="asha")
+    assert study.state == "out of time" and {"stopped", "pruned"} <= {t.state for t in study.trials}
+    assert study.best.state == "stopped" and study.best.curve
+
+
 def test_two_studies_are_compared(data):
     a, b = search(data, trials=4), search(data, trials=6)
     table = a.compare(b)
@@ -365,6 +371,10 @@ def test_folders_and_other_data_are_refused(tmp_path, data):
     study.state = "interrupted"
     with pytest.raises(RunError, match="not the data of the study"):
         study.resume(derin.load_data("iris", valid=0.3, test=0.2))
+    about = (tmp_path / "a" / "study.json").read_text()
+    (tmp_path / "a" / "study.json").write_text(about.replace("0.0001", "0.0002"))
+    with pytest.raises(RunError, match="was changed after the search began"):
+        derin.tune.load(tmp_path / "a")
     (tmp_path / "a" / "study.json").write_text('{"format": 99}')
     with pytest.raises(RunError, match="format 99"):
         derin.tune.load(tmp_path / "a")

@@ -130,7 +130,7 @@ class Search:
                 self._record(self.trials[number], [seen[h] for h in self.running[number]])
             if stop:
                 self.stopped = "interrupted"
-            elif self.settings.time is not None and self.seconds() > self.settings.time:
+            elif self.settings.time is not None and self.seconds() - self.before > self.settings.time:
                 self._out_of_time()
             after(self)
         if self.population is not None and not self.running:
@@ -282,7 +282,7 @@ class Search:
     def _out_of_time(self) -> None:
         for number in [*self.running, *self.queue, *(n for some in self.waiting.values() for n in some)]:
             trial = self.trials[number]
-            self._end(trial, "finished" if trial.curve and number in self.running else "stopped", "out of time")
+            self._end(trial, "stopped", "out of time")
         self.queue.clear()
         self.waiting.clear()
         self.stopped = "out of time"

@@ -12,6 +12,7 @@ studies/NAME/checkpoints/    the search as it stands            studies/NAME/.lo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -197,9 +198,12 @@ def _run(search: Search, path: Path | None, progress: bool) -> None:
 def _save(search: Search, path: Path) -> None:
     ticks = search.ended + sum(t.epochs for t in search.trials)
     arrays = search.arrays()
-    checkpoint.save(
-        path / "checkpoints", ticks, arrays, {"state": spec.strict_json(search.state()), "names": list(arrays)}
-    )
+    about = {"state": spec.strict_json(search.state()), "names": list(arrays), "study": _sha256(path / "study.json")}
+    checkpoint.save(path / "checkpoints", ticks, arrays, about)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _line(trial: Trial) -> str:
@@ -227,8 +231,12 @@ def _read(path: Path) -> tuple[Any, Any, Any, Any, Any]:
     newest = checkpoint.newest(path / "checkpoints")
     if newest is None:
         raise RunError(f"the study in {path} ended before its first checkpoint: remove it and start again.")
-    state = checkpoint.read_manifest(newest)["state"]
-    return experiment, settings, data, spec.loose_json(state), newest
+    manifest = checkpoint.read_manifest(newest)
+    if manifest["study"] != _sha256(file):
+        raise RunError(
+            f"{file} was changed after the search began: its trials are of another space. Start a new study."
+        )
+    return experiment, settings, data, spec.loose_json(manifest["state"]), newest
 
 
 class Study:
@@ -288,8 +296,9 @@ class Study:
         ]
 
     def ranked(self) -> list[Trial]:
-        """Trials that were trained to their end, the best first."""
+        """Trials that were trained to their end, the best first; where there are none, those that time ended."""
         done = [t for t in self.trials if t.state == "finished" and not math.isnan(t.score)]
+        done = done or [t for t in self.trials if t.state == "stopped" and not math.isnan(t.score)]
         return sorted(done, key=lambda t: (-t.score if self.greater_is_better else t.score, t.number))
 
     @property
