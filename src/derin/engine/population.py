@@ -91,7 +91,8 @@ class Population:
 
     folds: a Fold of arrays with a leading axis, of which each member has one; then `valid` is None. shared_order:
     members are always in the same epoch and see the same batches. block: members vmapped together; None: what a
-    short measurement finds faster. threads: None for one a core, or a device.
+    short measurement finds faster, or with measure=False what the size of the net suggests, the same each time.
+    threads: None for one a core, or a device.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Population:
         shared_order: bool = False,
         block: int | None = None,
         threads: int | None = None,
+        measure: bool = True,
     ) -> None:
         self.task = task.structure_only()
         self.tree = jax.tree.structure(self.task)
@@ -117,6 +119,7 @@ class Population:
         self.order_key = key_bits(order_seed)
         self.shared_order = shared_order and folds is None
         self.pool = ThreadPoolExecutor(count) if count > 1 else None
+        self.measure = measure
         self.block, self.alone = self._measured(slots) if block is None else (min(block, slots), block)
         self.slots = -(-slots // self.block) * self.block
         self.blocks = [self._new(self.block, i) for i in range(self.slots // self.block)]
@@ -283,8 +286,10 @@ class Population:
         work = self._work()
         if several == 1 or work > LARGE:
             return 1, 0
-        if work < SMALL:
+        if work < SMALL or (not self.measure and work < (SMALL * LARGE) ** 0.5):
             return several, several // 2
+        if not self.measure:
+            return 1, 0
         ratio = self._seconds(1) / self._seconds(several)
         if several * ratio <= 1:
             return 1, 0

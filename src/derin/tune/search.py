@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -46,6 +46,7 @@ class Settings(Spec):
     time: float | None = None
     seed: int = 0
     keep: int = 5
+    units: bool = False  # workers train, in units of fixed composition
 
     def check(self) -> None:
         for name, least in (("trials", 1), ("seeds", 1), ("slots", 1), ("time", 0), ("keep", 1)):
@@ -83,13 +84,15 @@ class Search:
         self._experiments: dict[int, Experiment] = {}
         self._structures: dict[int, Any] = {}
         self._interned: dict[Any, Any] = {}  # one object for equal ones: they are compared quickly then
+        self.how: dict[str, Any] = {}  # more options of its populations
+        self.budget = default_budget() * 2  # bytes a population may need
 
     # -- the loop
     def run(self, after: Callable[[Search], Any], stop: Sequence[Any] = ()) -> None:
         """Train to the end, calling `after` behind every epoch; leaves early once something is in `stop`."""
         while not self.stopped:
             if self.running or self.queue:
-                self._train(after, stop)
+                self.train(after, stop)
             elif self.waiting:
                 self._promote()
             elif not self._ask():
@@ -111,7 +114,7 @@ class Search:
             self.trials.append(Trial(len(self.trials), values))
         return bool(new)
 
-    def _train(self, after: Callable[[Search], Any], stop: Sequence[Any]) -> None:
+    def train(self, after: Callable[[Search], Any], stop: Sequence[Any]) -> None:
         """Train the queued trials that share the structure of the first, until none of them is left."""
         if not self.running:
             self._open(self.queue[0])
@@ -142,13 +145,13 @@ class Search:
         experiment = self.fixed(number)
         self.group = self._structure(number)
         how = self.blocks.get(self.group)
-        options = dict(shared_order=self._in_step(), block=how[0] if how else None)
+        options = dict(shared_order=self._in_step(), block=how[0] if how else None, **self.how)
 
         def make(slots: int) -> Population:
             return self.arena.population(experiment, slots, **options)
 
         try:
-            self.population = fitting(make, self._slots(), default_budget() * 2)
+            self.population = fitting(make, self._slots(), self.budget)
             if self.population.slots < self.arena.members:
                 raise ModelError(
                     f"{self.arena.members} members a trial, for its folds and seeds, do not fit in memory together."
@@ -204,6 +207,12 @@ class Search:
             self._structures[number] = self._interned.setdefault(found, found)
         return self._structures[number]
 
+    def forget(self, numbers: Iterable[int]) -> None:
+        """The values of these trials have changed."""
+        for n in numbers:
+            self._experiments.pop(n, None)
+            self._structures.pop(n, None)
+
     def fixed(self, number: int) -> Experiment:
         """The experiment of a trial."""
         if number not in self._experiments:
@@ -232,17 +241,21 @@ class Search:
         pruner = self.settings.pruner
         if pruner is None or trial.epochs not in pruner.rungs(experiment.epochs, trial.number):
             return
-        here = Arrived(trial.number, self._score(trial))
         if pruner.waits:
             self.waiting.setdefault(trial.epochs, []).append(trial.number)
             self._leave(trial, park=True)
             trial.state = "waiting"
-            return
-        before = self.arrived.setdefault((pruner.bracket(trial.number, experiment.epochs), trial.epochs), [])
+        elif not self._goes_on(trial, pruner):
+            self._end(trial, "pruned")
+
+    def _goes_on(self, trial: Trial, pruner: Pruner) -> bool:
+        """Whether a trial leaves its rung, by a rule that decides at once."""
+        here = Arrived(trial.number, self._score(trial))
+        bracket = pruner.bracket(trial.number, self.fixed(trial.number).epochs)
+        before = self.arrived.setdefault((bracket, trial.epochs), [])
         goes_on = pruner.keeps(here, before)
         bisect.insort(before, here, key=rank)
-        if not goes_on:
-            self._end(trial, "pruned")
+        return goes_on
 
     def _score(self, trial: Trial) -> float:
         """Smaller is better; inf for a trial that diverged."""
@@ -265,17 +278,19 @@ class Search:
         trial.place = self.ended
         self.ended += 1
         if trial.number in self.running:
-            self._keep_if_best(trial)
+            if self.population is not None:
+                handles, carry = self.running[trial.number], self.population.carry
+                self._keep_if_best(trial, lambda: [carry(h) for h in handles])
             self._leave(trial)
         self.parked.pop(trial.number, None)
 
-    def _keep_if_best(self, trial: Trial) -> None:
+    def _keep_if_best(self, trial: Trial, carries: Callable[[], list[Any]]) -> None:
         """The weights of the best trials stay: for ensembles, and to predict with at once."""
-        if trial.state != "finished" or self.population is None:
+        if trial.state != "finished":
             return
         ranked = sorted([*self.best, trial.number], key=lambda n: (self._score(self.trials[n]), n))
         if trial.number in ranked[: self.settings.keep]:
-            self.best[trial.number] = [self.population.carry(h) for h in self.running[trial.number]]
+            self.best[trial.number] = carries()
         for n in ranked[self.settings.keep :]:
             self.best.pop(n, None)
 
@@ -317,7 +332,7 @@ class Search:
         everywhere = dict.fromkeys((d.name for d in space.dimensions), 0.5) | places
         trial.values = space.at(everywhere)
         trial.source = source.number
-        self._experiments.pop(trial.number, None)
+        self.forget([trial.number])
 
     # -- for the screen, and for the disk
     def seconds(self) -> float:

@@ -65,6 +65,8 @@ def tune(
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
+    workers: int | None = None,
+    ray: str | None = None,
 ) -> Study:
     """Search the distributions of an experiment: its trials train together, as one program a structure.
 
@@ -74,7 +76,9 @@ def tune(
     "halving", "hyperband", "pbt" or a Pruner. seeds: trainings a trial, from as many first weights; they share the
     order of the rows. metric: what is judged, by default the experiment's first metric or else the validation loss.
     slots: how many train at once; None is chosen by cores, and by memory. out: the study's folder.
-    Concepts S4.01-S4.08.
+    workers: so many processes train, instead of this one; ray: a cluster does, by its address, or "local". Then
+    trials come in units of `slots` that go from rung to rung, and the table, but for the seconds, is the same whoever
+    and how many trained (docs/scale.md). Concepts S4.01-S4.08.
 
     A trial's scores are those of `trial.experiment.fit(data)` but for rounding.
     Raises SpecError, DataError, ModelError, RunError.
@@ -89,11 +93,11 @@ def tune(
     settings = Settings(
         trials=64 if trials is None and time is None else trials,
         sampler=sampler_of(sampler), pruner=pruner_of(pruner), folds=folds, seeds=seeds, metric=metric, slots=slots,
-        time=time, seed=seed,
+        time=time, seed=seed, units=workers is not None or ray is not None,
     )  # fmt: skip
     space = Space.of(experiment)
     _check_exploring(space, settings)
-    return _begin(Search(experiment, space, as_dataset(data), settings), out, progress)
+    return _begin(_search(experiment, space, as_dataset(data), settings, workers, ray), out, progress)
 
 
 def cross_validate(
@@ -130,6 +134,17 @@ def load(path: str | Path) -> Study:
     arrays, _ = checkpoint.load(folder)
     weights = best_weights(arrays, experiment.early_stopping is not None)
     return Study(experiment, settings, about, state, weights, path=Path(path))
+
+
+def _search(
+    experiment: Experiment, space: Space | None, data: Any, settings: Settings, workers: int | None, ray: str | None
+) -> Search:
+    """One that trains its trials itself, or has others do it."""
+    if not settings.units:
+        return Search(experiment, space, data, settings)
+    from derin.tune.spread import Spread, crew_of
+
+    return Spread(experiment, space, data, settings, crew_of(workers, ray))
 
 
 def _begin(search: Search, out: str | Path | None, progress: bool) -> Study:
@@ -386,16 +401,21 @@ class Study:
         """
         return replayed(self)
 
-    def resume(self, data: Any = None, *, progress: bool = True) -> Study:
+    def resume(
+        self, data: Any = None, *, progress: bool = True, workers: int | None = None, ray: str | None = None
+    ) -> Study:
         """Go on with a search that was interrupted, as if it never had been; one whose time was over stays as it is.
 
-        data: what it was started on; data from a file or a bundled set are found again. Raises RunError where the
-        data, or the experiment in the folder, are not those it was started with.
+        data: what it was started on; data from a file or a bundled set are found again. workers, ray: who goes on
+        with a search that was started with workers or on Ray, by default as many processes as there are cores.
+        Raises RunError where the data, or the experiment in the folder, are not those it was started with.
         """
         if self.state in ("finished", "out of time"):
             return self
         if self.path is None:
             raise RunError("a search in memory cannot be continued: give it a folder, tune(..., out=...).")
+        if not self.settings.units and (workers, ray) != (None, None):
+            raise RunError("this search trains its trials itself, and goes on so: resume it without workers or ray.")
         data = self.load_data() if data is None else as_dataset(data)
         if data.fingerprint != self.about_data["fingerprint"]:
             raise RunError(
@@ -404,7 +424,7 @@ class Study:
             )
         with Lock(self.path, "study"):
             experiment, settings, _, state, folder = _read(self.path)
-            search = Search(experiment, self.space, data, settings)
+            search = _search(experiment, self.space, data, settings, workers, ray)
             _, manifest = checkpoint.load(folder)
             arrays, _ = checkpoint.load(folder, search.like(state, manifest["names"]))
             search.restore(state | {"stopped": ""}, arrays)
