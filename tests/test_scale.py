@@ -3,10 +3,12 @@
 Tolerance: none between workers; 2e-4 relative to the search that trains its trials itself, in other blocks.
 """
 
+import json
 import os
 import pickle
 import random
 import signal
+import subprocess
 import sys
 import threading
 
@@ -231,3 +233,49 @@ def test_a_gpu_needs_no_workers(data, monkeypatch):
     monkeypatch.setattr(workers.jax, "default_backend", lambda: "gpu")
     with pytest.raises(SpecError, match="would run on its gpu, which one population keeps busy"):
         workers.Processes(2)
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_finds_what_processes_find(data, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'derin[ray]'")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    study = search(data, pruner="asha", ray="local")
+    assert found(study) == found(search(data, pruner="asha", workers=1))
+
+
+def test_ray_is_an_extra(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RunError, match=r"need Ray: pip install 'derin\[ray\]'"):
+        search(data, ray="local")
+
+
+DEVICES = """
+import json, jax, derin
+from derin.engine import population
+from test_scale import search, space
+made = []
+class Seen(population.Population):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        made.append(self)
+import derin.tune.arena
+derin.tune.arena.Population = Seen
+study = search(derin.load_data("iris", valid=0.2, test=0.2), space(4), trials=32, slots=32)
+trained = {d for p in made for b in p.blocks for a in jax.tree.leaves(b.carry) for d in a.devices()}
+data = [{d for a in jax.tree.leaves(some) for d in a.devices()} for p in made for some in p.data.values()]
+print(json.dumps([[t.curve for t in study.trials], len(jax.devices()), len(trained), [len(d) for d in data], len(made)]))
+"""
+
+
+def test_a_population_uses_every_device(data):
+    """Blocks of two devices come to what those of one do."""
+    there = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu",
+                          "PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", DEVICES],
+                          env=there, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    curves, devices, trained, copies, populations = json.loads(done.stdout)
+    assert (devices, trained) == (2, 2)
+    assert copies == [1, 1] * populations  # the data once on each
+    one = search(data, space(4), trials=32, slots=32)
+    np.testing.assert_allclose(curves, [t.curve for t in one.trials], rtol=2e-4)

@@ -281,7 +281,7 @@ class Population:
     def _measured(self, slots: int) -> tuple[int, int]:
         """The size of a block, and below how many members in it single ones are faster."""
         if self.places[0].platform != "cpu":
-            return slots, 0
+            return -(-slots // len(self.data)), 0  # a block a device
         several = min(BLOCK, slots)
         work = self._work()
         if several == 1 or work > LARGE:
