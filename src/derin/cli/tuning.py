@@ -81,6 +81,10 @@ Metric = Annotated[
     Text, option("--metric", metavar="NAME", help="What judges: valid_loss, or a metric of the experiment (its first).")
 ]
 Slots = Annotated[int | None, option("--slots", metavar="N", help="How many train at once (what fits the machine).")]
+Workers = Annotated[int | None, option("--workers", metavar="N", help="So many processes train, instead of this one.")]
+RayAddress = Annotated[
+    Text, option("--ray", metavar="ADDRESS", help="A Ray cluster trains: auto, local, or ray://HOST:10001.")
+]
 SearchSeed = Annotated[int, option("--seed", metavar="N", help="Another number tries other values (0).")]
 StudyOut = Annotated[
     Text,
@@ -130,6 +134,8 @@ def tune(
     time_limit: TimeLimit = None,
     metric: Metric = None,
     slots: Slots = None,
+    workers: Workers = None,
+    ray: RayAddress = None,
     seed: SearchSeed = 0,
     epochs: Epochs = None,
     set: Set = None,
@@ -164,6 +170,7 @@ def tune(
         study = search(
             space, dataset, trials=trials, sampler=rules[0], pruner=rules[1], folds=folds, seeds=seeds, time=limit,
             metric=metric, slots=slots, seed=seed, out=path, progress=not silent,
+            workers=workers, ray=ray,
         )  # fmt: skip
     except BaseException as error:
         remove_empty([path, *made] if out is None else [])

@@ -77,6 +77,7 @@ class Processes:
     def _replace(self, dead: _Worker) -> None:
         """A fresh worker, with the unit of one that died."""
         code = dead.process.wait()
+        dead.end()
         if not dead.ready:
             raise RunError(
                 f"a worker ended as it started, with exit code {code}; what it said is above. It imports derin and "
@@ -98,10 +99,7 @@ class Processes:
         for w in self.workers:
             w.process.kill()
         for w in self.workers:
-            w.process.wait()
-            w.reader.join()
-            for pipe in (w.process.stdin, w.process.stdout):
-                _quietly_closed(pipe)
+            w.end()
         self.workers = []
 
 
@@ -134,6 +132,13 @@ class _Worker:
                 pipe.flush()
         except OSError:  # it is dead: the reader says so
             pass
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            _quietly_closed(pipe)
 
     def _read(self, came: queue.Queue) -> None:
         for what in _messages(self.process.stdout):
