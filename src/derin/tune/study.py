@@ -116,7 +116,7 @@ def cross_validate(
     has one trial, whose `members` are the scores fold by fold. Raises DataError, SpecError, ModelError.
 
     >>> import derin
-    >>> study = derin.cross_validate(derin.Experiment(derin.nn.Linear(3), epochs=20), derin.load_data("iris"), folds=5,
+    >>> study = derin.cross_validate(derin.Experiment(derin.nn.Linear(3), epochs=200), derin.load_data("iris"), folds=5,
     ...                              progress=False)
     >>> len(study.members), study.best.score < 0.6
     (5, True)
