@@ -78,7 +78,7 @@ class Processes:
         """A fresh worker, with the unit of one that died."""
         code = dead.process.wait()
         dead.end()
-        if not dead.ready:
+        if not dead.ready and code > 0:  # below 0 it is a signal: it was killed as it started
             raise RunError(
                 f"a worker ended as it started, with exit code {code}; what it said is above. It imports derin and "
                 "the modules of the experiment, from the folders this process does."
