@@ -154,10 +154,13 @@ class Population:
         """Fresh weights, or the given ones, in the slots of these members; the others stay as they are."""
         given = {at: m.carry for at, m in members.items() if m.carry is not None}
         if block.carry is None or len(given) < len(members):
-            fresh = np.zeros(block.size, bool)
+            fresh = np.full(block.size, block.carry is None)
             fresh[[at for at in members if at not in given]] = True
+            if block.carry is None:  # zeros, or a program for the first time and one for all others would compile
+                shapes = _shapes(self.tree, self.like, block.size, block.leaves, block.keys)
+                block.carry = jax.device_put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes), block.device)
             args = (*jax.device_put((block.leaves, block.keys, fresh), block.device), block.carry)
-            key = ("start", block.size, block.device, block.carry is None)
+            key = ("start", block.size, block.device)
             if key not in self.programs:
                 static = (self.tree, self.like, block.device)
                 self.programs[key] = program(_started, *args, static=static, donate=(3,))
@@ -326,13 +329,25 @@ class Population:
 # -- the programs
 
 
+_known_shapes: dict[Any, Carry] = {}
+
+
+def _shapes(tree: Any, like: Any, size: int, leaves: Any, keys: Any) -> Carry:
+    """The shapes of the states of a block."""
+    if (tree, like, size) not in _known_shapes:
+
+        def member(leaves: Any, key: Any) -> Carry:
+            return engine.start(jax.tree.unflatten(tree, leaves), _key(key), like)
+
+        _known_shapes[tree, like, size] = jax.eval_shape(jax.vmap(member), leaves, keys)
+    return _known_shapes[tree, like, size]
+
+
 def _started(tree: Any, like: Any, device: Any, leaves: Any, keys: Any, fresh: Any, carry: Any) -> Carry:
     def member(leaves: Any, key: Any) -> Carry:
         return engine.start(jax.tree.unflatten(tree, leaves), _key(key), like)
 
     new = jax.vmap(member)(leaves, keys)
-    if carry is None:
-        return new
     return jax.tree.map(lambda a, b: jnp.where(fresh.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, carry)
 
 

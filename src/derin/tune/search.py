@@ -80,6 +80,7 @@ class Search:
         self.begun = time.perf_counter()
         self.before = 0.0  # seconds of earlier sittings
         self.epoch_seconds = self.compile_seconds = 0.0
+        self.compiled = sum(seconds.values())  # by this process before
         self.stopped = ""
         self._experiments: dict[int, Experiment] = {}
         self._structures: dict[int, Any] = {}
@@ -125,9 +126,9 @@ class Search:
                 break
             if not any(self._mine(n) for n in self.queue):
                 population.thin_out()
-            begin, compiling = time.perf_counter(), sum(seconds.values())
+            begin = time.perf_counter()
             seen = population.epoch()
-            self.compile_seconds += sum(seconds.values()) - compiling
+            self.compile_seconds = sum(seconds.values()) - self.compiled
             self.epoch_seconds += time.perf_counter() - begin
             for number in list(self.running):
                 self._record(self.trials[number], [seen[h] for h in self.running[number]])
