@@ -82,7 +82,7 @@ def test_a_loss_that_never_falls():
     found = _judged(np.logspace(-3, 0, 50), np.linspace(1, 2, 50), -1)
     assert found.suggestion is None and "the loss never fell" in str(found).lower()
     assert _judged(np.logspace(-3, 0, 50), np.ones(50), 12).rates.shape == (12,)  # step 12 was not finite
-    assert str(_judged(np.logspace(-3, 0, 50), np.ones(50), 0)).startswith("learning rate")
+    assert "not finite at the first step" in str(_judged(np.logspace(-3, 0, 50), np.ones(50), 0))
 
 
 @pytest.mark.parametrize(
