@@ -18,6 +18,7 @@ NAMES = (
     "transformer",
     "dense",
     "tune",
+    "tune_quality",
 )
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     print("python -m bench NAME [--help]; each takes derin and its peers in turn and prints the medians:\n")
     for name in NAMES:
         said = importlib.import_module(f"bench.{name}").__doc__ or ""
-        print(f"  {name:10s}{said.splitlines()[0]}")
+        print(f"  {name:13s}{said.splitlines()[0]}")
     if len(sys.argv) > 1 and sys.argv[1] not in ("-h", "--help"):
         sys.exit(2)
 

@@ -90,10 +90,10 @@ def with_derin(given: dict[str, Any], seconds: float) -> tuple[float, int]:
     run = study.ensemble(1)  # the best trial's weights
     found = np.concatenate([b[0] for b in predicted_blocks(run.task, run.params, run.state, data.test.x)])
     if number:
-        return score("number", data.test.y, found.reshape(-1, 1)), sum(t.place is not None for t in study.trials)
+        return score("number", data.test.y, found.reshape(-1, 1)), sum(bool(t.curve) for t in study.trials)
     labels = np.array([int(label) for label in data.schema.targets[0].labels])
     right = labels[found.argmax(1)] == given["y"][data.test.rows]
-    return float(right.mean()), sum(t.place is not None for t in study.trials)
+    return float(right.mean()), sum(bool(t.curve) for t in study.trials)
 
 
 # -- Optuna and PyTorch

@@ -287,9 +287,12 @@ class Search:
 
     def _keep_if_best(self, trial: Trial, carries: Callable[[], list[Any]]) -> None:
         """The weights of the best trials stay: for ensembles, and to predict with at once."""
-        if trial.state != "finished":
+        if trial.state not in ("finished", "stopped") or not trial.curve:
             return
-        ranked = sorted([*self.best, trial.number], key=lambda n: (self._score(self.trials[n]), n))
+        ranked = sorted(
+            [*self.best, trial.number],
+            key=lambda n: (self.trials[n].state != "finished", self._score(self.trials[n]), n),
+        )
         if trial.number in ranked[: self.settings.keep]:
             self.best[trial.number] = carries()
         for n in ranked[self.settings.keep :]:
