@@ -230,7 +230,7 @@ def test_runs_of_before_still_load():
 def test_an_autoencoder_is_one_program_of_the_size_of_a_classifiers():
     """y of 784 columns made 784 losses and metrics; now the epoch has hardly more operations than a classifier's."""
     from derin.engine.epoch import Rows, start
-    from derin.engine.training import _epoch, _key
+    from derin.engine.training import _epoch, key_of
 
     random = np.random.default_rng(0)
     x = random.random((40, 784), dtype=np.float32)
@@ -242,7 +242,7 @@ def test_an_autoencoder_is_one_program_of_the_size_of_a_classifiers():
         task = task_of(derin.Experiment(net, batch_size=8), found.schema, found.train.x, None)
         kept = Rows(jnp.asarray(found.train.x), (jnp.asarray(found.train.y),))
         key = key_bits(0)
-        carry = jax.eval_shape(lambda: start(task, _key(key), found.train.x))
+        carry = jax.eval_shape(lambda: start(task, key_of(key), found.train.x))
         return jax.jit(_epoch).lower(task, carry, kept, None, key, np.int32(1)).as_text().count(" = ")
 
     assert operations(x, 784) < 1.2 * operations((np.arange(40) % 4).astype(str), 4)

@@ -15,6 +15,10 @@ class ModelError(DerinError):
     """A model was built or called in a way that cannot work."""
 
 
+class DoesNotFit(ModelError):
+    """A model needs more memory than there is."""
+
+
 class DataError(DerinError):
     """Data cannot be read, or cannot be learned from."""
 

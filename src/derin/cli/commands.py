@@ -196,8 +196,6 @@ def fit(
     reading: dict[str, Any] = {},  # noqa: B006  filled by with_data_options
 ) -> Answer:
     """Train a network, keep it in a run folder, and say how good it is on rows it has not seen."""
-    from derin.engine.checkpoint import missing_parents, remove_empty
-
     silent = quiet or as_json
     experiment, source, reading, name = _what_to_train(source, data, reading)
     if out is not None:
@@ -206,17 +204,8 @@ def fit(
     experiment = _experiment(dataset, experiment, net, set, epochs, seed)
     if not silent:
         print(_about(dataset, experiment), file=sys.stderr)
-    made = missing_parents(Path("runs", name))
-    path = Path(out) if out is not None else _reserved(name)
-    try:
-        raise_if_interrupted()
-        run = experiment.fit(dataset, out=path, progress=not silent)
-    except BaseException as error:
-        remove_empty([path, *made] if out is None else [])
-        if isinstance(error, KeyboardInterrupt):
-            return _interrupted_at_once(path)
-        raise
-    return _trained(run, dataset)
+    run = _in_folder(name, out, "runs", lambda path: experiment.fit(dataset, out=path, progress=not silent))
+    return run if isinstance(run, Answer) else _trained(run, dataset)
 
 
 @command(
@@ -488,6 +477,25 @@ def _reserved(name: str, within: str = "runs") -> Path:
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}. Give --out.") from None
     return path
+
+
+def _in_folder(name: str, out: str | None, where: str, work: Callable[[Path], Any]) -> Any:
+    """What `work` comes to in the folder `out`, or in a new one that goes again if nothing is left in it.
+
+    An Answer, where Ctrl-C ended it at once.
+    """
+    from derin.engine.checkpoint import missing_parents, remove_empty
+
+    made = missing_parents(Path(where, name))
+    path = Path(out) if out is not None else _reserved(name, where)
+    try:
+        raise_if_interrupted()
+        return work(path)
+    except BaseException as error:
+        remove_empty([path, *made] if out is None else [])
+        if isinstance(error, KeyboardInterrupt):
+            return _interrupted_at_once(path)
+        raise
 
 
 def _refuse_existing(path: Path) -> None:

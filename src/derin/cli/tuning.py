@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from derin.cli import raise_if_interrupted
 from derin.cli.commands import (
     Answer,
     AsJson,
@@ -26,11 +25,11 @@ from derin.cli.commands import (
     _existing,
     _experiment,
     _in_a_line,
+    _in_folder,
     _interrupted_at_once,
     _load,
     _quoted,
     _refuse_existing,
-    _reserved,
     _run,
     _unused,
     _what_to_train,
@@ -147,7 +146,6 @@ def tune(
     reading: dict[str, Any] = {},  # noqa: B006  filled by with_data_options
 ) -> Answer:
     """Train many trials at once, each with other values, and keep what was best."""
-    from derin.engine.checkpoint import missing_parents, remove_empty
     from derin.tune.pruners import pruner_of
     from derin.tune.samplers import sampler_of
     from derin.tune.study import tune as search
@@ -163,21 +161,16 @@ def tune(
     space, ready = _space(_experiment(dataset, experiment, net, set, epochs, None), tune)
     if not silent:
         print(_about(dataset, space), *_about_space(space, ready), sep="\n", file=sys.stderr)
-    made = missing_parents(Path("studies", name))
-    path = Path(out) if out is not None else _reserved(name, "studies")
-    try:
-        raise_if_interrupted()
-        study = search(
+
+    def searched_in(path: Path) -> Study:
+        return search(
             space, dataset, trials=trials, sampler=rules[0], pruner=rules[1], folds=folds, seeds=seeds, time=limit,
             metric=metric, slots=slots, seed=seed, out=path, progress=not silent,
             workers=workers, ray=ray,
         )  # fmt: skip
-    except BaseException as error:
-        remove_empty([path, *made] if out is None else [])
-        if isinstance(error, KeyboardInterrupt):
-            return _interrupted_at_once(path)
-        raise
-    return _searched(study, dataset, refit, silent)
+
+    study = _in_folder(name, out, "studies", searched_in)
+    return study if isinstance(study, Answer) else _searched(study, dataset, refit, silent)
 
 
 @command(

@@ -42,10 +42,7 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, experiment: Experiment, data: Any, counts: tuple[int, ...] | None) -> RunFolder:
         """Make the folder of a new run. Raises RunError if it is there with something in it, or cannot be written."""
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise RunError(
-                f"{path} exists already. Give another --out, continue it with `derin resume {path}`, or remove it."
-            )
+        refuse_existing(path)
         texts = {
             "experiment.json": spec.to_json(experiment),
             "data.json": json.dumps(spec.strict_json(describe_data(data, counts)), indent=1, ensure_ascii=False),
@@ -173,6 +170,14 @@ class RunFolder:
             return None, {}
         arrays, manifest = checkpoint.load(found, like)
         return jax.tree.map(jax.numpy.asarray, arrays), manifest
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise RunError where there is something already; an empty folder is nothing."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise RunError(
+            f"{path} exists already. Give another --out, continue it with `derin resume {path}`, or remove it."
+        )
 
 
 def describe_data(data: Any, counts: tuple[int, ...] | None) -> dict[str, Any]:

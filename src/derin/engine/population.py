@@ -26,8 +26,8 @@ import numpy as np
 from derin.engine import epoch as engine
 from derin.engine.epoch import Carry, Fold, Report, Rows, Task
 from derin.engine.programs import program
-from derin.engine.training import key_bits
-from derin.errors import ModelError
+from derin.engine.training import key_bits, key_of
+from derin.errors import DoesNotFit
 from derin.nn.module import summary
 
 BLOCK = 16  # members that are vmapped together on a CPU: more do not fit its cache (bench/tune.py)
@@ -309,7 +309,7 @@ class Population:
     def _seconds(self, size: int) -> float:
         """Of a few steps of so many members, with all threads at work."""
         block = self._new(size, 0)
-        like = jax.eval_shape(lambda key: engine.start(self.task, _key(key), self.like), block.keys[0])
+        like = jax.eval_shape(lambda key: engine.start(self.task, key_of(key), self.like), block.keys[0])
         carry = jax.tree.map(lambda a: np.full((size, *a.shape), 0.01 if a.dtype.kind == "f" else 0, a.dtype), like)
         carry = carry._replace(broken_at=np.full(size, -1, np.int32))
         rows = self.data[block.device][0]
@@ -337,7 +337,7 @@ def _shapes(tree: Any, like: Any, size: int, leaves: Any, keys: Any) -> Carry:
     if (tree, like, size) not in _known_shapes:
 
         def member(leaves: Any, key: Any) -> Carry:
-            return engine.start(jax.tree.unflatten(tree, leaves), _key(key), like)
+            return engine.start(jax.tree.unflatten(tree, leaves), key_of(key), like)
 
         _known_shapes[tree, like, size] = jax.eval_shape(jax.vmap(member), leaves, keys)
     return _known_shapes[tree, like, size]
@@ -345,7 +345,7 @@ def _shapes(tree: Any, like: Any, size: int, leaves: Any, keys: Any) -> Carry:
 
 def _started(tree: Any, like: Any, device: Any, leaves: Any, keys: Any, fresh: Any, carry: Any) -> Carry:
     def member(leaves: Any, key: Any) -> Carry:
-        return engine.start(jax.tree.unflatten(tree, leaves), _key(key), like)
+        return engine.start(jax.tree.unflatten(tree, leaves), key_of(key), like)
 
     new = jax.vmap(member)(leaves, keys)
     return jax.tree.map(lambda a, b: jnp.where(fresh.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, carry)
@@ -369,14 +369,14 @@ def _epochs(
     order = None
     if shared_order:  # that of the epoch in which all who are alive are
         at = jnp.max(jnp.where(alive, carries.epoch, 0))
-        order = engine.epoch_order(jax.tree.unflatten(tree, leaves), at, rows.x.shape[0], _key(order_key))
+        order = engine.epoch_order(jax.tree.unflatten(tree, leaves), at, rows.x.shape[0], key_of(order_key))
 
     def member(leaves: Any, carry: Carry, key: Any, total: Any, fold: Any, alive: Any) -> Any:
         task = jax.tree.unflatten(tree, leaves)
         mine = None if folds is None else jax.tree.map(lambda a: a[fold], folds)
         stopped = carry.done
         carry = carry._replace(done=stopped | ~alive)
-        carry, report = engine.epoch(task, carry, rows, valid, _key(key), total, order, mine, _key(order_key))
+        carry, report = engine.epoch(task, carry, rows, valid, key_of(key), total, order, mine, key_of(order_key))
         carry = carry._replace(done=jnp.where(alive, carry.done, stopped))
         return carry, Seen(report, carry.epoch, carry.done, carry.broken_at >= 0)
 
@@ -390,7 +390,7 @@ def _probe(tree: Any, device: Any, leaves: Any, carries: Any, keys: Any, rows: R
         task = jax.tree.unflatten(tree, leaves)
         n, size = rows.x.shape[0], task.experiment.batch_size
         some = jnp.arange(PROBE_STEPS * (n if size == "full" else min(size, n))).reshape(PROBE_STEPS, -1) % n
-        return engine.steps(task, carry, rows, some, None, _key(key), jnp.int32(1), (PROBE_STEPS, n))[1]
+        return engine.steps(task, carry, rows, some, None, key_of(key), jnp.int32(1), (PROBE_STEPS, n))[1]
 
     return _mapped(member)(leaves, carries, keys)
 
@@ -406,10 +406,6 @@ def _mapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return mapped
 
 
-def _key(bits: jax.Array) -> jax.Array:
-    return jax.random.wrap_key_data(bits, impl="threefry2x32")
-
-
 def _plain(leaf: Any) -> np.ndarray:
     return np.asarray(leaf, np.float32) if isinstance(leaf, (bool, int, float)) else np.asarray(leaf)
 
@@ -422,7 +418,7 @@ def cores() -> int:
 def fitting(make: Callable[[int], Population], slots: int, budget: int) -> Population:
     """The population with the most slots, up to `slots`, that trains within `budget` bytes.
 
-    Raises ModelError if one member alone does not fit.
+    Raises DoesNotFit if one member alone does not.
     """
     while True:
         population = make(slots)
@@ -430,7 +426,7 @@ def fitting(make: Callable[[int], Population], slots: int, budget: int) -> Popul
         if needed <= budget:
             return population
         if slots == 1:
-            raise ModelError(
+            raise DoesNotFit(
                 f"one member alone needs {needed / 2**20:,.0f} MB of memory, and the budget is {budget / 2**20:,.0f} "
                 "MB: a smaller net or batch, or a larger memory_budget."
             )

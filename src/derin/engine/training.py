@@ -146,16 +146,17 @@ def key_bits(seed: int) -> np.ndarray:
     return np.array([0, seed], np.uint32)
 
 
-def _key(bits: jax.Array) -> jax.Array:
+def key_of(bits: jax.Array) -> jax.Array:
+    """The random key of these bits."""
     return jax.random.wrap_key_data(bits, impl="threefry2x32")
 
 
 def _start(like: Any, task: Task, key: jax.Array) -> Carry:
-    return engine.start(task, _key(key), like)
+    return engine.start(task, key_of(key), like)
 
 
 def _epoch(task: Task, carry: Carry, train: Rows, valid: Rows | None, key: jax.Array, epochs: jax.Array) -> Any:
-    return engine.epoch(task, carry, train, valid, _key(key), epochs)
+    return engine.epoch(task, carry, train, valid, key_of(key), epochs)
 
 
 def train(
@@ -287,7 +288,7 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
 
 
 def _order(n: int, task: Task, number: jax.Array, key: jax.Array) -> jax.Array:
-    return engine.epoch_order(task, number, n, _key(key))
+    return engine.epoch_order(task, number, n, key_of(key))
 
 
 def _chunk(
@@ -295,7 +296,7 @@ def _chunk(
 ) -> tuple[Carry, jax.Array]:
     batch = len(rows.x) if task.experiment.batch_size == "full" else min(task.experiment.batch_size, len(rows.x))
     order = jnp.arange(len(rows.x), dtype=jnp.int32).reshape(-1, batch)
-    return engine.steps(task, carry, rows, order, weight, _key(key), epochs, size)
+    return engine.steps(task, carry, rows, order, weight, key_of(key), epochs, size)
 
 
 def _finish(
@@ -378,7 +379,7 @@ def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_don
     x = jnp.asarray(data.train.x[batch])
     ys = data.train.y if isinstance(data.train.y, tuple) else (data.train.y,)
     y = tuple(jnp.asarray(t[batch]) for t in ys)
-    where = first_not_finite(task, carry, x, y, weight, _key(key))
+    where = first_not_finite(task, carry, x, y, weight, key_of(key))
     rate = engine.learning_rate(task.experiment, carry, step, len(order), task.experiment.epochs)
     error = TrainingFailed(
         f"training failed in epoch {epochs_done + 1}, step {step % len(order) + 1} of {len(order)}: {where}. "

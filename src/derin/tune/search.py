@@ -22,7 +22,7 @@ from derin.engine.epoch import predicting
 from derin.engine.experiment import Experiment
 from derin.engine.population import BLOCK, Population, Seen, cores, fitting
 from derin.engine.programs import seconds
-from derin.errors import ModelError, SpecError
+from derin.errors import DoesNotFit, SpecError
 from derin.spec import Spec
 from derin.tune.arena import Arena
 from derin.tune.pruners import Arrived, Pruner, rank
@@ -134,7 +134,7 @@ class Search:
                 self._record(self.trials[number], [seen[h] for h in self.running[number]])
             if stop:
                 self.stopped = "interrupted"
-            elif self.settings.time is not None and self.seconds() - self.before > self.settings.time:
+            elif self.time_is_over():
                 self._out_of_time()
             after(self)
         if self.population is not None and not self.running:
@@ -154,15 +154,13 @@ class Search:
         try:
             self.population = fitting(make, self._slots(), self.budget)
             if self.population.slots < self.arena.members:
-                raise ModelError(
+                raise DoesNotFit(
                     f"{self.arena.members} members a trial, for its folds and seeds, do not fit in memory together."
                 )
             if how:
                 self.population.alone = how[1]
             self.blocks[self.group] = (self.population.block, self.population.alone)
-        except ModelError as error:
-            if not str(error).startswith(("one member alone", f"{self.arena.members} members")):
-                raise
+        except DoesNotFit as error:
             for n in [n for n in self.queue if self._mine(n)]:
                 self.queue.remove(n)
                 self._end(self.trials[n], "refused", str(error))
@@ -347,6 +345,14 @@ class Search:
         now = self.population
         return self.used + (now.used if now else 0), self.idle + (now.idle if now else 0)
 
+    def time_is_over(self) -> bool:
+        return self.settings.time is not None and self.seconds() > self.settings.time
+
+    def ended_since(self, place: int) -> list[Trial]:
+        """The trials that ended, in that order, leaving out the first `place`."""
+        found = [t for t in self.trials if t.place is not None and t.place >= place]
+        return sorted(found, key=lambda t: t.place or 0)
+
     def state(self) -> dict[str, Any]:
         """All but the arrays, as JSON holds it."""
         return {
@@ -386,14 +392,10 @@ class Search:
             for n, carries in self.best.items()
         }
 
-    def like(self, state: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-        """Shapes of the arrays of a state, by their names."""
+    def restore(self, state: dict[str, Any], names: Sequence[str], load: Callable[[Any], Any]) -> None:
+        """Stand where a saved search stood.   names: of its arrays; load: their shapes, by name -> the arrays"""
         self.trials = [Trial(**t) for t in state["trials"]]
-        return {name: self.arena.like(self.fixed(int(name.split(".")[1]))) for name in names}
-
-    def restore(self, state: dict[str, Any], arrays: dict[str, Any]) -> None:
-        """Stand where a saved search stood."""
-        self.trials = [Trial(**t) for t in state["trials"]]
+        arrays = load({name: self.arena.like(self.fixed(int(name.split(".")[1]))) for name in names})
         self.queue = deque(state["queue"])
         self.waiting = {rung: numbers for rung, numbers in state["waiting"]}
         self.arrived = {(b, r): [Arrived(*a) for a in some] for b, r, some in state["arrived"]}

@@ -82,9 +82,9 @@ class Spread(Search):
             if stop:
                 self.stopped = "interrupted"
                 return
-            if self.settings.time is not None and self.seconds() > self.settings.time:
+            if self.time_is_over():
                 todo.clear()  # workers look at the clock themselves: theirs come back within an epoch
-        if self.settings.time is not None and self.seconds() > self.settings.time:
+        if self.time_is_over():
             self._out_of_time()
 
     def _cut(self) -> list[list[int]]:

@@ -27,7 +27,7 @@ from derin import spec
 from derin.engine import checkpoint
 from derin.engine.checkpoint import folder_that_appears_whole, remove_empty, replace_file, write_synced
 from derin.engine.experiment import Experiment
-from derin.engine.folder import describe_data
+from derin.engine.folder import describe_data, refuse_existing
 from derin.engine.lock import Lock
 from derin.engine.run import Run
 from derin.engine.training import as_dataset, counts_of, interrupts
@@ -152,10 +152,7 @@ def _begin(search: Search, out: str | Path | None, progress: bool) -> Study:
     about = describe_data(data, counts_of(data))
     made: list[Path] = []
     if path is not None:
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise RunError(
-                f"{path} exists already. Give another --out, continue it with `derin resume {path}`, or remove it."
-            )
+        refuse_existing(path)
         made = checkpoint.missing_parents(path)
         texts = {
             "experiment": spec.to_dict(search.experiment),
@@ -183,21 +180,16 @@ def _begin(search: Search, out: str | Path | None, progress: bool) -> Study:
 def _run(search: Search, path: Path | None, progress: bool) -> None:
     """Search to the end, saving as it goes."""
     live = Live(progress, search)
-    saved, ticks = time.monotonic(), 0
-    written = search.ended
+    saved, written = time.monotonic(), search.ended
 
     def after(_: Search) -> None:
-        nonlocal saved, ticks, written
+        nonlocal saved, written
         live.epoch()
-        ticks += 1
         if path is None:
             return
         if search.ended > written:
-            new = sorted(
-                (t for t in search.trials if (t.place or 0) >= written and t.state in ENDED), key=lambda t: t.place or 0
-            )
             with open(path / "trials.jsonl", "a", encoding="utf-8", newline="\n") as file:
-                file.write("".join(map(_line, new)))
+                file.write("".join(map(_line, search.ended_since(written))))
             written = search.ended
         if search.stopped or time.monotonic() - saved > SAVE_EVERY:
             _save(search, path)
@@ -425,11 +417,9 @@ class Study:
         with Lock(self.path, "study"):
             experiment, settings, _, state, folder = _read(self.path)
             search = _search(experiment, self.space, data, settings, workers, ray)
-            _, manifest = checkpoint.load(folder)
-            arrays, _ = checkpoint.load(folder, search.like(state, manifest["names"]))
-            search.restore(state | {"stopped": ""}, arrays)
-            ended = sorted((t for t in search.trials if t.state in ENDED), key=lambda t: t.place or 0)
-            replace_file(self.path / "trials.jsonl", "".join(map(_line, ended)).encode())
+            names = checkpoint.read_manifest(folder)["names"]
+            search.restore(state | {"stopped": ""}, names, lambda like: checkpoint.load(folder, like)[0])
+            replace_file(self.path / "trials.jsonl", "".join(map(_line, search.ended_since(0))).encode())
             _run(search, self.path, progress)
         return Study(experiment, settings, self.about_data, search.state(), search.weights(), data, self.path)
 
