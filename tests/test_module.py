@@ -471,7 +471,7 @@ def test_summary_counts():
     assert table.total.parameters == 410 and table.total.multiply_adds == 36 * 9 * 4 + 360
     assert repr(table).splitlines()[0].split() == ["path", "layer", "output", "parameters", "multiply-adds", "bytes"]
     many = summary(nn.Conv2d(16, 3, padding=1), jax.ShapeDtypeStruct((2, 8, 8, 8), jnp.float32))
-    assert many.total.multiply_adds == 2 * 64 * 9 * 8 * 16  # as written, not as Winograd computes it
+    assert many.total.multiply_adds == 2 * 64 * 9 * 8 * 16  # as written, however it is computed
     several = summary(Net(), X)
     assert several.total.parameters == sum(np.prod(s) for s in NAMES.values())
 

@@ -59,7 +59,7 @@ def test_import_is_light(code: str) -> None:
 
 RARE = (
     "adaptive attention conv_layers convolution embedding losses_ctc losses_pairs maps padding pooling recurrence "
-    "recurrent torch_weights window winograd"
+    "recurrent torch_weights window"
 )
 
 

@@ -3,10 +3,9 @@
 On a CPU, XLA's gradient of a convolution inside a loop is a hundred times slower than need be (jax issue
 12868), and an epoch is a loop. So there convolutions are matrix products, and so are their gradients:
 
-* 3 and 3 x 3 with stride 1, the common ones: Winograd's algorithm (winograd.py);
-* others: one product over patches. Patches are as many times larger than the map as the kernel has cells: when they
-  outgrow the cache, XLA's convolution goes forward and gives the gradient of the map (a convolution too), and the
-  gradient of the kernel is a sum of products over a few images each;
+* small ones: one product over patches, which are as many times larger than the map as the kernel has cells;
+* larger ones: XLA's convolution goes forward and, with stride 1, gives the gradient of the map (a convolution too). The
+  gradient of the kernel is a product for each of its rows, a few images at a time, so that all stays in the cache;
 * transposed: one product, whose results are added up where they overlap.
 
 Elsewhere XLA's convolution and its own gradients are used. bench/cnn.py and bench/conv.py have the numbers.
@@ -25,13 +24,12 @@ import jax.numpy as jnp
 
 from derin.nn.module import as_written
 from derin.nn.window import Sizes, Window, cells, in_blocks
-from derin.nn.winograd import winograd
 
 __all__ = ["conv", "conv_transpose"]
 
-_CACHE = 6 * 2**20  # numbers in the patches up to which a matrix product beats XLA's convolution
+_CACHE = 2**20  # numbers in the patches up to which one product beats XLA's convolution, and of few channels:
+_CACHE_OF_FEW, _FEW = 6 * 2**20, 8
 _GROUPS = 4  # up to so many, a kernel of all channels with zeros beats a product for each (bench/layers.py)
-_CHANNELS = 8  # fewer of them make no matrices worth Winograd's additions
 
 
 def conv(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Array:
@@ -44,10 +42,9 @@ def conv(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Arr
     if groups > _GROUPS:
         return _grouped(x, w, window, groups)
     w = _of_all(w, groups)
-    (b, *sizes, c), out = x.shape, w.shape[-1]
-    if window.size in ((3,), (3, 3)) and window.plain and min(c, out) >= _CHANNELS:
-        return winograd(x, w, window)
-    if b * math.prod(window.out(tuple(sizes))) * window.cells * c > _CACHE:
+    (b, *sizes, c) = x.shape
+    limit = _CACHE if c >= _FEW else _CACHE_OF_FEW
+    if window.cells > 1 and b * math.prod(window.out(tuple(sizes))) * window.cells * c > limit:
         return _large(x, w, window)
     return _product(_patches(x, window), w)
 
@@ -250,21 +247,32 @@ def _large_forward(x: jax.Array, w: jax.Array, window: Window) -> Any:
 
 def _large_backward(window: Window, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, w = kept
-    b = len(x)
-    parts = math.gcd(b, 2 ** math.ceil(math.log2(2 * g.size // g.shape[-1] * w[..., 0].size / _CACHE)))
+    plain = {*window.stride} == {1}
 
     def some(dw: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array | None]:
         x, g = part
-        patches = _patches(x, window)
-        dw = dw + g.reshape(-1, g.shape[-1]).T @ patches.reshape(-1, patches.shape[-1])
-        return dw, None if plain else _overlap_add(_spread_out(g, w), window, x.shape[1:-1])
+        dx = None if plain else _overlap_add(_spread_out(g, w), window, x.shape[1:-1])
+        return dw + _by_kernel(x, g, window), dx
 
-    plain = {*window.stride} == {1}
-    split = lambda a: a.reshape(parts, b // parts, *a.shape[1:])  # noqa: E731
-    dw, dx = jax.lax.scan(some, jnp.zeros((w.shape[-1], w[..., 0].size), g.dtype), (split(x), split(g)))
+    xs = in_blocks(x, x.size * (window.size[-1] + 1))
+    dw, dx = jax.lax.scan(some, jnp.zeros_like(w), (xs, g.reshape(*xs.shape[:2], *g.shape[1:])))
     if dx is None:
         dx = _large(g, jnp.flip(w, range(w.ndim - 2)).swapaxes(-1, -2), _backwards(window))  # with derivatives itself
-    return dx.reshape(x.shape), dw.T.reshape(w.shape)
+    return dx.reshape(x.shape), dw
+
+
+def _by_kernel(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    """The gradient of the kernel: for each of its rows one product with what the cells of a row see, side by side.
+
+    x: [batch, *sizes, in], g: [batch, *sizes', out] -> [*kernel, in, out]
+    """
+    (*down, across), first = window.size, (1,) * (len(window.size) - 1)
+    row = Window((*first, across), (*first, window.stride[-1]), window.padding, (*first, window.dilation[-1]))
+    rows = Window((*down, 1), (*window.stride[:-1], 1), dilation=(*window.dilation[:-1], 1))
+    seen = cells(jnp.concatenate(cells(x, row), -1), rows)
+    gt = g.reshape(-1, g.shape[-1]).T  # (g' x) takes XLA a quarter of the time of (x' g)
+    dw = jnp.stack([gt @ some.reshape(-1, some.shape[-1]) for some in seen])
+    return jnp.moveaxis(dw.reshape(*down, g.shape[-1], across, x.shape[-1]), -3, -1)
 
 
 _large.defvjp(_large_forward, _large_backward)
