@@ -13,6 +13,7 @@ and long recurrences on a CPU, a block is one member. When too few are left to f
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -274,7 +275,7 @@ class Population:
         block = self.blocks[0]
         if block.carry is None:
             self._begin(block, {})
-        seen = self._program(block, self._arguments(block)).memory_analysis()
+        seen = _memory(self._program(block, self._arguments(block)))
         states = sum(a.nbytes for a in jax.tree.leaves(block.carry))
         data = sum(a.nbytes for some in self.data.values() for a in jax.tree.leaves(some))
         own = seen.temp_size_in_bytes + seen.output_size_in_bytes - seen.alias_size_in_bytes
@@ -302,9 +303,11 @@ class Population:
         """Multiply-adds of a step of one member, forward."""
         size, n = self.task.experiment.batch_size, self.data[self.places[0]][0].x.shape[0]
         x = jax.ShapeDtypeStruct((n if size == "full" else min(size, n), *self.like.shape[1:]), self.like.dtype)
-        if self.task.inputs is not None:
-            x = self.task.inputs.look(x)[1][""]
-        return summary(self.task.experiment.net, x).total.multiply_adds
+        key = (self.tree, x)
+        if key not in _known_work:
+            seen = x if self.task.inputs is None else self.task.inputs.look(x)[1][""]
+            _known_work[key] = summary(self.task.experiment.net, seen).total.multiply_adds
+        return _known_work[key]
 
     def _seconds(self, size: int) -> float:
         """Of a few steps of so many members, with all threads at work."""
@@ -330,6 +333,12 @@ class Population:
 
 
 _known_shapes: dict[Any, Carry] = {}
+_known_work: dict[Any, float] = {}
+
+
+@functools.cache
+def _memory(program: Any) -> Any:
+    return program.memory_analysis()
 
 
 def _shapes(tree: Any, like: Any, size: int, leaves: Any, keys: Any) -> Carry:

@@ -98,7 +98,8 @@ class Arena:
 
     def leaves_of(self, experiment: Experiment) -> list[list[Any]]:
         """The numbers of the trial's task in each fold."""
-        tasks, own = self.tasks_of(experiment), jax.tree.leaves(experiment)
+        own, tree = jax.tree.flatten(experiment)
+        tasks = self.tasks.get(tree) or self.tasks_of(experiment)
         if experiment.loss is None and not isinstance(experiment.class_weights, tuple):
             return [[*own, *jax.tree.leaves(task)[len(own) :]] for task in tasks]  # a task begins with its experiment
         return [jax.tree.leaves(same_structure(task, experiment)) for task in tasks]
