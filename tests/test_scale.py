@@ -236,6 +236,7 @@ def test_a_gpu_needs_no_workers(data, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")  # Ray starts its processes so
 def test_a_ray_cluster_finds_what_processes_find(data, monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'derin[ray]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")

@@ -174,6 +174,7 @@ def test_rules_by_hand():
     ]
 
 
+@pytest.mark.slow
 def test_few_slots_are_idle_in_a_long_asha(data):
     from derin.tune.samplers import Random
     from derin.tune.search import Search, Settings
@@ -181,13 +182,12 @@ def test_few_slots_are_idle_in_a_long_asha(data):
 
     experiment = space(epochs=27)
     run = Search(
-        experiment, Space.of(experiment), data, Settings(trials=200, sampler=Random(), pruner=ASHA(), slots=16)
+        experiment, Space.of(experiment), data, Settings(trials=1000, sampler=Random(), pruner=ASHA(), slots=32)
     )
     run.run(lambda _: None)
     used, idle = run.slot_epochs()
     assert used == sum(t.epochs for t in run.trials)
-    assert idle <= 0.05 * (used + idle) or next(iter(run.blocks.values()))[0] > 1  # in blocks of one none is idle
-    assert idle <= 0.15 * (used + idle)
+    assert idle <= 0.05 * (used + idle)
 
 
 # -- what stays the same
