@@ -22,6 +22,20 @@ def key() -> jax.Array:
     return jax.random.key(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_health() -> None:
+    """Nothing is measured layer by layer but where a test asks for `watched`: a program less to compile a net."""
+    from derin.engine import health
+
+    health.WATCHED = False
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs have health, as they have outside the tests."""
+    monkeypatch.setattr("derin.engine.health.WATCHED", True)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs_go_with_their_file() -> Iterator[None]:
     """Thousands of small programs, one for every shape that hypothesis draws, would take gigabytes in the end."""

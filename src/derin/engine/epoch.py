@@ -56,8 +56,8 @@ class Task(Spec):
     class_weights: tuple[Scalar, ...] | None = None
 
     def structure_only(self) -> Task:
-        """The same task without what the program takes as an argument: seed and epochs."""
-        return self.replace(experiment=self.experiment.replace(seed=0, epochs=1))
+        """The same task without what the program takes as an argument, seed and epochs, and what it does not do."""
+        return self.replace(experiment=self.experiment.replace(seed=0, epochs=1, health=False))
 
 
 class Rows(NamedTuple):

@@ -58,7 +58,8 @@ class Experiment(Spec):
     of rows a step, 1 (online), or "full" (S0.34). `class_weights` are a weight a class, or "balanced" for
     n / (classes * rows of the class). `precision="bfloat16"` computes in bfloat16 and keeps float32 weights.
     `penalty` is on the weights its pattern names (L2, DecoupledDecay, MaxNorm, ...), or several of them. With an
-    `average` (EMA, SWA) evaluation, the best weights and prediction are those of the averaged weights.
+    `average` (EMA, SWA) evaluation, the best weights and prediction are those of the averaged weights. `health`
+    measures gradients, updates and activations layer by layer as it trains, for `run.health` and `derin.diagnose`.
 
     >>> from derin.nn import Linear
     >>> from derin.optim import SGD
@@ -80,6 +81,7 @@ class Experiment(Spec):
     class_weights: tuple[Scalar, ...] | Literal["balanced"] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
+    health: bool = True
 
     def _meant(self, name: str, value: Any) -> str:
         return " Write Sequential(...)." if name == "net" and isinstance(value, tuple) else ""

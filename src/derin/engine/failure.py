@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import jax
@@ -39,14 +40,14 @@ def first_not_finite(
         return engine.total_loss(task, engine.run_net(task, params, carry.state, x, True, drawn, weight)[0], y, weight)
 
     gradients = jax.grad(objective)(params)
-    names = [*_declared_order(task, params, x)]
+    names = [*declared_order(task, params, x)]
     for name in reversed(names):  # gradients come from the last layer to the first
         if not bool(jnp.all(jnp.isfinite(gradients[name]))):
             return f"the gradient of '{name}' is not finite"
     return "the loss was not finite in the compiled step, and is finite when run layer by layer"
 
 
-def _declared_order(task: Task, params: Arrays, x: jax.Array) -> list[str]:
+def declared_order(task: Task, params: Container[str], x: jax.Array) -> list[str]:
     """The weights' names in the order in which the net calls for them."""
     names: list[str] = []
 

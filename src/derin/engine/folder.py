@@ -3,6 +3,7 @@
 runs/NAME/experiment.json   the value               runs/NAME/data.json      how the data were understood
 runs/NAME/history.jsonl     one line an epoch       runs/NAME/journal.jsonl  every change, with its step
 runs/NAME/checkpoints/      the newest checkpoint: weights, best weights, optimiser, counters
+runs/NAME/health.jsonl      what was measured layer by layer after some of the epochs
 runs/NAME/threshold.json    from which probability on a row is positive, where one was chosen
 """
 
@@ -96,6 +97,25 @@ class RunFolder:
             raise RunError(f"{file} has {len(lines)} lines, and the checkpoint is of epoch {epochs}: it was cut.")
         return lines
 
+    def health(self, epochs: int) -> list[dict[str, Any]]:
+        """What was measured layer by layer until this epoch; [] where nothing was, as in runs of older versions."""
+        file = self.path / "health.jsonl"
+        lines: list[dict[str, Any]] = []
+        if not file.exists():
+            return lines
+        texts = file.read_text(encoding="utf-8").split("\n")  # the last is empty, or was being written as it was killed
+        try:
+            for text in texts[:-1]:
+                line = spec.loose_json(json.loads(text))
+                if line["epoch"] <= epochs:
+                    lines.append(line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{file} is damaged in line {len(lines) + 1}: {error}. Remove it: without it the run is whole, but for "
+                "what derin diagnose reads there."
+            ) from None
+        return lines
+
     def threshold(self) -> DecisionThreshold | None:
         """The threshold that was chosen for the run, or None."""
         file = self.path / "threshold.json"
@@ -110,13 +130,13 @@ class RunFolder:
         return checkpoint.newest(self.path / "checkpoints")
 
     # -- writing
-    def append(self, line: dict[str, Any]) -> None:
-        """One more line of history."""
+    def append(self, line: dict[str, Any], name: str = "history.jsonl") -> None:
+        """One more line of history, or of health.jsonl."""
         try:
-            with open(self.path / "history.jsonl", "a", encoding="utf-8", newline="\n") as file:
+            with open(self.path / name, "a", encoding="utf-8", newline="\n") as file:
                 file.write(_line(line))
         except OSError as error:
-            raise RunError(f"cannot write {self.path / 'history.jsonl'}: {error.strerror}.") from None
+            raise RunError(f"cannot write {self.path / name}: {error.strerror}.") from None
 
     def save(self, epoch: int, carry: Carry, status: str, begun: Sequence[float] = ()) -> None:
         """History to the disk first, the checkpoint then: a checkpoint never knows more than the history."""
@@ -144,9 +164,13 @@ class RunFolder:
         if old != threshold:
             replace_file(journal, (lines + _line(at | change | {"reason": why or "chosen"})).encode())
 
-    def reopen(self, experiment: Experiment, history: list[dict[str, Any]]) -> None:
+    def reopen(
+        self, experiment: Experiment, history: list[dict[str, Any]], health: Sequence[dict[str, Any]] = ()
+    ) -> None:
         """Before a run is continued: the history as of the checkpoint, and the experiment if it has changed."""
         replace_file(self.path / "history.jsonl", "".join(map(_line, history)).encode())
+        if health or (self.path / "health.jsonl").exists():
+            replace_file(self.path / "health.jsonl", "".join(map(_line, health)).encode())
         if experiment != self.experiment():
             journal = self.path / "journal.jsonl"
             lines = journal.read_text(encoding="utf-8") if journal.exists() else ""

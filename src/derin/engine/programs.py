@@ -21,15 +21,21 @@ seconds = {"tracing": 0.0, "compiling": 0.0}  # spent since import: what a user 
 
 
 def program(
-    function: Callable, *args: Any, static: tuple = (), donate: tuple[int, ...] = (), one_thread: bool = False
+    function: Callable,
+    *args: Any,
+    static: tuple = (),
+    donate: tuple[int, ...] = (),
+    one_thread: bool = False,
+    hasty: bool = False,
 ) -> Callable:
     """The compiled program of `function(*static, *args)`, for arguments like these.
 
     The same function, static values, tree structures, shapes and dtypes give the same program back. one_thread: on a
-    CPU it keeps to the thread that calls it, so that several can run side by side.
+    CPU it keeps to the thread that calls it, so that several can run side by side. hasty: it runs seldom, so that it
+    is compiled with fewer optimisations, in half the time for convolutions.
     """
     leaves, tree = jax.tree.flatten(args)
-    key = (function, static, tree, tuple(map(_kind, leaves)), donate, one_thread)
+    key = (function, static, tree, tuple(map(_kind, leaves)), donate, one_thread, hasty)
     if key not in _programs:
         use_disk_cache()
         begin = time.perf_counter()
@@ -41,7 +47,7 @@ def program(
         jitted = jax.jit(whole, donate_argnums=donate)
         lowered = jitted.lower(*args)
         middle = time.perf_counter()
-        _programs[key] = _compiled(lowered, one_thread)
+        _programs[key] = _compiled(lowered, one_thread, hasty)
         seconds["tracing"] += middle - begin
         seconds["compiling"] += time.perf_counter() - middle
     return _programs[key]
@@ -52,18 +58,19 @@ def program(
 _options: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
-def _compiled(lowered: Any, one_thread: bool) -> Callable:
+def _compiled(lowered: Any, one_thread: bool, hasty: bool) -> Callable:
     if jax.default_backend() != "cpu":
         return lowered.compile()
+    more: dict[str, Any] = {"xla_cpu_multi_thread_eigen": False} if one_thread else {}
+    if hasty:
+        more["xla_backend_optimization_level"] = 1
     try:
-        return lowered.compile(
-            compiler_options=_options | ({"xla_cpu_multi_thread_eigen": False} if one_thread else {})
-        )
+        return lowered.compile(compiler_options=_options | more)
     except jax.errors.JaxRuntimeError as error:
         if not _options or "No such compile option" not in str(error):
             raise
         _options.clear()  # a jaxlib that has another name for it
-        return _compiled(lowered, one_thread)
+        return _compiled(lowered, one_thread, hasty)
 
 
 def _kind(leaf: Any) -> Any:

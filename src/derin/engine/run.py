@@ -21,7 +21,7 @@ from derin.spec import nearest
 
 
 class Run:
-    """What training leaves: `evaluate`, `predict`, `predict_proba`, `history`, `params`, `resume`, `export`.
+    """What training leaves: `evaluate`, `predict`, `predict_proba`, `history`, `health`, `params`, `resume`, `export`.
 
     With early stopping `params` are the weights of the best epoch, without it those of the last; averaged ones if
     the experiment has an `average`. The other ones are in `carry`. `path` is the run's folder, or None for a run
@@ -48,6 +48,7 @@ class Run:
         self.made_on = made_on or {}  # device, cores, jaxlib of a loaded run
         self.begun = begun or []  # losses of the steps done of an epoch that was left, where data stream
         self.threshold: DecisionThreshold | None = None  # see choose_threshold
+        self.health: list[dict[str, Any]] = []  # a line of numbers by layer for each epoch that was looked at
         self._quick: Any = None
 
     @property
@@ -241,6 +242,8 @@ class Run:
         folder = RunFolder.create(Path(out), self.experiment, self.data, counts_of(self.data))
         for line in self.history:
             folder.append(line)
+        for line in self.health:
+            folder.append(line, "health.jsonl")
         folder.save(len(self.history), self.carry, self.stopped or "finished", self.begun)
         if self.threshold is not None:
             folder.keep_threshold(self.threshold, self.history)
@@ -290,6 +293,7 @@ def load(path: str | Path) -> Run:
         begun=manifest.get("begun"),
     )
     run.threshold = folder.threshold()
+    run.health = folder.health(int(carry.epoch))
     return run
 
 

@@ -66,7 +66,9 @@ def same_structure(task: Task, experiment: Experiment) -> Task:
     elif not isinstance(losses, tuple):
         losses = (losses,) * len(task.aims)
     weights = experiment.class_weights if isinstance(experiment.class_weights, tuple) else task.class_weights
-    return task.replace(experiment=experiment.replace(seed=0, epochs=1), losses=losses, class_weights=weights)
+    return task.replace(
+        experiment=experiment.replace(seed=0, epochs=1, health=False), losses=losses, class_weights=weights
+    )
 
 
 def _kind(target: Any) -> str:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derin.engine import epoch as engine
+from derin.engine import health as health_of
 from derin.engine.epoch import Carry, Report, Rows, Task
 from derin.engine.experiment import Experiment, experiment_of
 from derin.engine.failure import first_not_finite
@@ -45,6 +46,7 @@ class EpochReport(NamedTuple):
     params: dict[str, jax.Array]  # valid during the call: copy what you keep
     state: dict[str, jax.Array]
     path: Path | None
+    health: dict[str, Any] | None = None  # the line of run.health, after an epoch that was looked at
 
 
 def fit(net: Any, data: Any, *, out: str | Path | None = None, callbacks: Sequence[Callback] = (),
@@ -168,10 +170,11 @@ def train(
     callbacks: Sequence[Callback],
     progress: Progress,
     begun: list[float] | None = None,
+    health: Sequence[dict[str, Any]] = (),
 ) -> Run:
     """Train on from `carry` until the experiment's epochs are done, or something stops it.
 
-    begun: the losses of the steps of the next epoch that are done already.
+    begun: the losses of the steps of the next epoch that are done already. health: the lines there are of it.
     """
     experiment = task.experiment
     compiled = task.structure_only()
@@ -183,7 +186,20 @@ def train(
     done, stopped, begun = int(carry.epoch), "", list(begun or [])
     saved = time.monotonic() if folder and folder.checkpoint() else -math.inf
     run = Run(experiment, data.schema, task, carry, history, folder, data)
+    run.health = list(health)
+    watch = health_of.Watch(task, data) if experiment.health and health_of.WATCHED else None
     chunk = "chunk" if _streams(data) else "epoch"
+
+    def look() -> dict[str, Any]:
+        line = watch.look(run.carry, key, epochs)  # type: ignore[union-attr]  # asked only where there is one
+        if not run.health or run.health[-1]["step"] != line["step"]:  # a run that failed may have been resumed
+            run.health.append(line)
+            if folder:
+                folder.append(line, "health.jsonl")
+        return line
+
+    if watch and done == 0 and not begun and not run.health:
+        look()
     with interrupts(f"finishing the {chunk}" if progress.shown else "") as interrupted:
         while done < experiment.epochs and not bool(carry.done) and not stopped:
             begin, before = time.perf_counter(), sum(seconds.values())
@@ -198,6 +214,8 @@ def train(
             compile_seconds = sum(seconds.values()) - before
             if int(carry.broken_at) >= 0:
                 progress.end()
+                if watch:
+                    look()
                 failure = _failure(run, task, data, carry, key, done)
                 if folder:
                     run.carry, run.begun = _last_good(task, data, folder, run_epoch, key, epochs, done)
@@ -209,8 +227,10 @@ def train(
             if folder:
                 folder.append(history[-1])
             progress.epoch(done, values, int(carry.step), time.perf_counter() - begin, compile_seconds)
+            last = done == experiment.epochs or bool(carry.done)
+            looked = look() if watch and watch.due(done, last) else None
             seen = EpochReport(
-                done, experiment.epochs, values, carry.params, carry.state, folder.path if folder else None
+                done, experiment.epochs, values, carry.params, carry.state, folder.path if folder else None, looked
             )
             answers = [f(seen) for f in callbacks]
             if any(isinstance(answer, str) and answer == "stop" for answer in answers):
@@ -411,12 +431,12 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
     task = task_of(experiment, run.schema, data.train.x, counts_of(data))
     goes_on = len(run.history) < experiment.epochs and not bool(run.carry.done)
     if run.folder is not None:
-        run.folder.reopen(experiment, run.history)
+        run.folder.reopen(experiment, run.history, run.health)
         if goes_on and run.threshold is not None:
             run.folder.keep_threshold(None, run.history, "the weights it was chosen for are trained on")
     shown = Progress(progress, experiment.epochs)
     carry = jax.tree.map(jnp.array, run.carry)  # the loop gives its buffers away; `run` keeps its own
     check_monitors(experiment, data)
-    trained = train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun)
+    trained = train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun, run.health)
     trained.threshold = None if goes_on else run.threshold
     return trained

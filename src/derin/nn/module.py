@@ -499,11 +499,17 @@ def summary(net: Module, *inputs: Any) -> Summary:
 
 
 def _kinds(net: Module) -> dict[str, str]:
-    found: dict[str, str] = {}
+    return {path: type(layer).__name__ for path, layer in layers_by_path(net).items()}
+
+
+def layers_by_path(net: Module) -> dict[str, Module]:
+    """Every layer below a net, and the net itself, by path; of two at one path the outer one."""
+    found: dict[str, Module] = {}
+    done: set[str] = set()
 
     def walk(value: Any) -> None:
         if isinstance(value, Module):
-            if found.setdefault(value.path, type(value).__name__) and value.path in done:
+            if found.setdefault(value.path, value) and value.path in done:
                 return
             done.add(value.path)
             for name, v in vars(value).items():
@@ -516,7 +522,6 @@ def _kinds(net: Module) -> dict[str, str]:
             for v in value.values():
                 walk(v)
 
-    done: set[str] = set()
     walk(bind(net, Run({}, {})))
     return found
 
