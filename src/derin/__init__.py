@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from derin.engine import EarlyStopping, Experiment, Run, fit, load, lr_range_test
     from derin.errors import DataError, DerinError, ModelError, RunError, SpecError, TrainingFailed
     from derin.models import LinearRegression, LogisticRegression, SoftmaxRegression
+    from derin.trace import trace
     from derin.tune import cross_validate, tune
 
     # a type checker sees any value: they stand in fields of every type. The classes are in derin.distributions
@@ -57,6 +58,7 @@ __all__ = [
     "one_minus_log",
     "optim",
     "spec",
+    "trace",
     "tune",
     "uniform",
 ]
@@ -74,7 +76,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'derin' has no attribute {name!r}")
-    if name in ("data", "nn", "optim", "spec", "tune"):
+    if name in ("data", "nn", "optim", "spec", "trace", "tune"):
         return importlib.import_module(f"derin.{name}")
     home = importlib.import_module(f"derin.{_HOMES.get(name, 'errors')}")
     value = getattr(home, "load" if name == "load_data" else name)

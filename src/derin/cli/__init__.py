@@ -2,6 +2,7 @@
 
     main      exit codes, errors as one line, warnings as notes       commands  what each command does
     tuning    tune, cv, study and retest                              studies   what they say
+    tracing   trace
     options   what the commands that read data have in common         files     experiment files, read and written
     show      tables and curves as text                               predictions   predictions as CSV and Parquet
 
@@ -55,6 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     from typer import Abort, BadParameter
 
+    import derin.cli.tracing  # noqa: F401  it adds its command to the app
     from derin.cli.options import as_options
     from derin.cli.tuning import app
 

@@ -389,6 +389,19 @@ def _last_good(
 
 def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_done: int) -> TrainingFailed:
     """The error that names epoch, step, and the first layer whose output or gradient is not finite."""
+    x, y, weight, step, count, rate = broken_step(task, data, carry, key)
+    where = first_not_finite(task, carry, x, y, weight, key_of(key))
+    error = TrainingFailed(
+        f"training failed in epoch {epochs_done + 1}, step {step % count + 1} of {count}: {where}. "
+        f"The learning rate was {float(rate):g}: try a smaller one, or "
+        "clip=ClipByGlobalNorm(1.0)."
+    )
+    error.run = run
+    return error
+
+
+def broken_step(task: Task, data: Any, carry: Carry, key: Any) -> tuple[Any, ...]:
+    """The batch of the step at which training broke: (x, y, weight, step, steps an epoch, learning rate)."""
     n = len(data.train.x)
     args = (task.structure_only(), carry.epoch, key)
     order = np.asarray(program(_order, *args, static=(n,))(*args))
@@ -399,15 +412,21 @@ def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_don
     x = jnp.asarray(data.train.x[batch])
     ys = data.train.y if isinstance(data.train.y, tuple) else (data.train.y,)
     y = tuple(jnp.asarray(t[batch]) for t in ys)
-    where = first_not_finite(task, carry, x, y, weight, key_of(key))
     rate = engine.learning_rate(task.experiment, carry, step, len(order), task.experiment.epochs)
-    error = TrainingFailed(
-        f"training failed in epoch {epochs_done + 1}, step {step % len(order) + 1} of {len(order)}: {where}. "
-        f"The learning rate was {float(rate):g}: try a smaller one, or "
-        "clip=ClipByGlobalNorm(1.0)."
-    )
-    error.run = run
-    return error
+    return x, y, weight, step, len(order), rate
+
+
+def replayed_failure(run: Run, data: Any) -> tuple[Any, ...] | None:
+    """Train a failed run on from its last good state to the step that breaks: (carry, *broken_step), or None."""
+    task, carry = run.task, jax.tree.map(jnp.array, run.carry)
+    compiled, key, epochs = task.structure_only(), key_bits(run.experiment.seed), np.int32(run.experiment.epochs)
+    run_epoch = _streamed(compiled, data) if _streams(data) else _resident(compiled, data)
+    begun = list(run.begun)
+    while int(carry.broken_at) < 0:
+        if int(carry.epoch) >= run.experiment.epochs or bool(carry.done):
+            return None
+        (carry, _), begun = run_epoch(carry, key, epochs, begun, ()), []
+    return (carry, *broken_step(task, data, carry, key))
 
 
 def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: Sequence[Callback] = (),
