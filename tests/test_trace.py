@@ -233,7 +233,11 @@ class TestForms:
         body = [layer for _ in range(layers) for layer in (nn.Residual(nn.Linear(4)), nn.Tanh())]
         svg = step_of(nn.Sequential(*body, nn.Linear(1)), ROWS, np.ones(3), nn.MSELoss()).to_svg()
         root, space = ET.fromstring(svg), "{http://www.w3.org/2000/svg}"
-        boxes = [tuple(float(r.get(k)) for k in ("x", "y", "width", "height")) for r in root.iter(space + "rect") if r.get("x")]
+        boxes = [
+            tuple(float(r.get(k)) for k in ("x", "y", "width", "height"))
+            for r in root.iter(space + "rect")
+            if r.get("x")
+        ]
         assert 5 < len(boxes) <= 61
         for i, (x, y, w, h) in enumerate(boxes):
             assert not any(x < u + a and u < x + w and y < v + b and v < y + h for u, v, a, b in boxes[:i])
@@ -259,11 +263,11 @@ class TestRefusals:
     def test_what_is_no_function_or_no_array(self):
         with pytest.raises(ModelError, match="takes a function or a net, got 3"):
             derin.trace(3, 2.0)
-        with pytest.raises(ModelError, match="was given 'a' .str."):
+        with pytest.raises(ModelError, match=r"was given 'a' .str."):
             derin.trace(lambda x: x, "a")
         with pytest.raises(ModelError, match="loss= belongs to the trace of a net"):
             derin.trace(lambda x: x, 1.0, loss=nn.MSELoss())
-        with pytest.raises(ModelError, match="write 3.0 for 3"):
+        with pytest.raises(ModelError, match=r"write 3\.0 for 3"):
             derin.trace(lambda x: 1.0 * x.astype(float), 3).gradients  # noqa: B018
 
     def test_a_while_loop_has_no_gradient(self):
@@ -283,7 +287,11 @@ class TestRefusals:
 
     def test_forms_that_do_not_exist(self):
         t = derin.trace(lambda x: x * 2, 1.0)
-        for bad, says in ((dict(form="long"), "form must be"), (dict(layout="x"), "layout must"), (dict(digits=0), "digits")):
+        for bad, says in (
+            (dict(form="long"), "form must be"),
+            (dict(layout="x"), "layout must"),
+            (dict(digits=0), "digits"),
+        ):
             with pytest.raises(SpecError, match=says):
                 t.to_text(**bad)
 
@@ -309,7 +317,10 @@ class TestRefusals:
             (lambda: table(lambda w: w, 1.0, optimizer=0.1), "optimizer must be"),
             (lambda: table(lambda w: w, 1.0, optimizer=optim.SGD(0.1), steps=0), "steps must be"),
             (lambda: table(lambda w: w * jnp.ones(2), 1.0, optimizer=optim.SGD(0.1)), "must return one number"),
-            (lambda: table(lambda w: w.sum(), np.ones(50), optimizer=optim.SGD(0.1)), "up to 12 parameters, these are 50"),
+            (
+                lambda: table(lambda w: w.sum(), np.ones(50), optimizer=optim.SGD(0.1)),
+                "up to 12 parameters, these are 50",
+            ),
             (lambda: table(nn.Linear(1), ROWS, optimizer=optim.SGD(0.1)), "table of a net is"),
         ],
     )

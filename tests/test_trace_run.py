@@ -43,7 +43,7 @@ def test_a_row_is_predicted_as_by_the_run(folder):
     part = run.reload_data().parts["test"]
     probability = np.asarray(run.predictor()(part.x[3:4]))[0]
     assert float(t.value) == pytest.approx(-np.log(probability[int(part.y[3])]), rel=1e-4)
-    assert {"input", "0", "1", "4", "loss"} <= {s.layer.partition(".")[0] for s in t.steps}
+    assert {"0", "1", "2", "4", "loss"} <= {s.layer.partition(".")[0] for s in t.steps}
     assert set(t.gradients) == set(run.params)
 
 
@@ -70,10 +70,14 @@ def test_the_first_number_that_is_not_finite(broken, capsys):
     assert found.operation.source.file.startswith("derin/")
     values = [*found.operation.inputs, *found.operation.outputs]
     bad = found.share.product if found.share else found.operation.output.array
-    assert not np.isfinite(np.asarray(bad)).all() and all(v.name in found.to_text() for v in values if v.kind != "constant")
+    assert not np.isfinite(np.asarray(bad)).all() and all(
+        v.name in found.to_text() for v in values if v.kind != "constant"
+    )
     assert command(["trace", str(broken), "--nan"]) == 0
     out = capsys.readouterr().out
-    assert f"epoch {found.epoch}, step {found.step} of" in out and found.operation.operation in out and "not finite" in out
+    assert (
+        f"epoch {found.epoch}, step {found.step} of" in out and found.operation.operation in out and "not finite" in out
+    )
     assert command(["trace", str(broken), "--nan", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["layer"] == found.layer
 
@@ -83,7 +87,13 @@ def test_it_names_the_operation_of_a_layer_of_ones_own(tmp_path):
     with pytest.raises(TrainingFailed):
         derin.fit(net, derin.data.load("iris"), epochs=2, out=tmp_path / "log", progress=False)
     found = first_not_finite(derin.load(tmp_path / "log"))
-    assert (found.epoch, found.step, found.phase, found.layer, found.operation.operation) == (1, 1, "forward", "1", "log")
+    assert (found.epoch, found.step, found.phase, found.layer, found.operation.operation) == (
+        1,
+        1,
+        "forward",
+        "1",
+        "log",
+    )
     assert found.operation.source.text == "return jnp.log(x)" and "log(-" in found.to_text()
 
 

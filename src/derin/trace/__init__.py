@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from derin.on_demand import on_demand
 
 if TYPE_CHECKING:
+    from derin.trace.descent import Table, table
     from derin.trace.functions import trace
     from derin.trace.of_run import NotFinite, first_not_finite, trace_row
     from derin.trace.result import Trace, Update
     from derin.trace.steps import Share, Step, Value
-    from derin.trace.descent import Table, table
 else:
     __getattr__, __dir__ = on_demand(
         __name__,

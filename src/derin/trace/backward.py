@@ -62,9 +62,7 @@ def _sent_on(step: Step, leads: set[str]) -> Step:
         outs = step.run(*full)
         return [outs[i] for i in floats]
 
-    incoming = [
-        jnp.zeros_like(step.outputs[i].array) if step.incoming[i] is None else step.incoming[i] for i in floats
-    ]
+    incoming = [jnp.zeros_like(step.outputs[i].array) if step.incoming[i] is None else step.incoming[i] for i in floats]
     try:
         _, back = jax.vjp(alone, *(arrays[i] for i in places))
         products = back([jnp.asarray(g, jnp.result_type(step.outputs[i].array)) for g, i in zip(incoming, floats)])  # noqa: B905

@@ -11,11 +11,11 @@ import numpy as np
 from derin.trace.numbers import factor, number, shape_text
 from derin.trace.steps import Share, Step
 
-INFIX = {"add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "rem": "mod", "eq": "==", "ne": "!=", "lt": "<",
-         "le": "<=", "gt": ">", "ge": ">=", "and": "and", "or": "or"}  # fmt: skip
-CALLED = {"logistic": "sigmoid", "reduce_sum": "sum", "reduce_max": "max", "reduce_min": "min", "reduce_prod": "product",
-          "reduce_and": "all", "reduce_or": "any", "random_fold_in": "fold_in", "conv_general_dilated": "convolve",
-          "add_any": "add"}  # fmt: skip
+INFIX = {"add": "+", "add_any": "+", "sub": "-", "mul": "*", "div": "/", "rem": "mod", "eq": "==", "ne": "!=",
+         "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "and", "or": "or"}  # fmt: skip
+CALLED = {"logistic": "sigmoid", "reduce_sum": "sum", "reduce_max": "max", "reduce_min": "min",
+          "reduce_prod": "product", "reduce_and": "all", "reduce_or": "any", "random_fold_in": "fold_in",
+          "conv_general_dilated": "convolve", "add_any": "add"}  # fmt: skip
 PLUMBING = frozenset("broadcast_in_dim reshape squeeze expand_dims convert_element_type copy copy_p transpose".split())
 
 

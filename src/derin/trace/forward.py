@@ -143,7 +143,10 @@ def named(steps: Sequence[Step], origins: Sequence[tuple[Frame, ...]], taken: se
 
 def _view(step: Step, names: dict[str, str]) -> str:
     """The name of the same numbers in another shape: w' for the transposed, b:1x3 for a row of b; else ""."""
-    if step.operation not in ("transpose", "broadcast_in_dim", "reshape", "squeeze") or step.inputs[0].kind == "constant":
+    if (
+        step.operation not in ("transpose", "broadcast_in_dim", "reshape", "squeeze")
+        or step.inputs[0].kind == "constant"
+    ):
         return ""
     base = names.get(step.inputs[0].name, step.inputs[0].name).partition(":")[0]
     if step.operation == "transpose":

@@ -6,7 +6,9 @@ a layer.
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
@@ -23,10 +25,11 @@ LETTER = 6.65  # points of a monospaced letter of 11 points
 GAP, CURVE, BOX = 20.0, 44.0, 30.0  # between boxes, where edges bend, the least height of a box
 LONGEST = 26  # letters in a box
 STYLE = """
-.box { fill: var(--box, #f6f8fa); stroke: var(--faint, #6e7781); } .input { fill: var(--input, #ddf4ff); }
-.end { fill: var(--end, #fff1e5); } .edge { fill: none; stroke: var(--faint, #6e7781); }
-text { font: 11px ui-monospace, "DejaVu Sans Mono", monospace; fill: var(--ink, #24292f); }
-.small { font-size: 9.5px; fill: var(--faint, #6e7781); } .gradient { fill: var(--gradient, #c2410c); }
+.derin-graph .box { fill: #f6f8fa; stroke: #6e7781; } .derin-graph .input { fill: #ddf4ff; }
+.derin-graph .end { fill: #fff1e5; } .derin-graph .edge { fill: none; stroke: #6e7781; }
+.derin-graph .page { fill: #ffffff; } .derin-graph text { fill: #24292f; }
+.derin-graph text { font-size: 11px; font-family: "DejaVu Sans Mono", ui-monospace, monospace; }
+.derin-graph .small { font-size: 9.5px; fill: #6e7781; } .derin-graph .gradient { fill: #c2410c; }
 """
 
 
@@ -140,7 +143,9 @@ def _by_layer(trace: Trace, depth: int, turns: bool, together: int = 1) -> list[
             sent = next((s.product for s in step.shares if s.position == i), None)
             if (id(box), v.name) in joined:  # two operations of one layer use it: their parts are added
                 edge = joined[id(box), v.name]
-                edge.gradient = _short(trace.by[v.name]) if v.name in trace.by and len(begin.out) == 1 else edge.gradient
+                edge.gradient = (
+                    _short(trace.by[v.name]) if v.name in trace.by and len(begin.out) == 1 else edge.gradient
+                )
             else:
                 joined[id(box), v.name] = _join(begin, box, v, sent)
         for v in step.outputs:
@@ -178,7 +183,8 @@ def _sign(step: Step, source: dict[str, Value]) -> str:
     text = formula(step)
     if out[0] != "#":
         text = f"{out} = {text}"
-    if len(text) <= LONGEST and "#" not in text and ":" not in text:
+    text = re.sub(r"#\d+(\.\d+)?", "\u00b7", re.sub(r":(\d+x?)+|:number", "", text))
+    if len(text) <= LONGEST:
         return text
     sign = INFIX.get(step.operation) or CALLED.get(step.operation, step.operation)
     if step.operation in ("integer_pow", "square"):
@@ -241,7 +247,7 @@ def _order(ranks: list[list[Box]], edges: list[Edge]) -> None:
     after: dict[int, list[Box]] = {}
     for edge in edges:
         way = [edge.begin, *edge.bends, edge.end]
-        for a, b in zip(way, way[1:], strict=False):
+        for a, b in itertools.pairwise(way):
             after.setdefault(id(a), []).append(b)
             before.setdefault(id(b), []).append(a)
     place = {id(b): float(i) for rank in ranks for i, b in enumerate(rank)}
@@ -249,7 +255,9 @@ def _order(ranks: list[list[Box]], edges: list[Edge]) -> None:
         neighbours = after if turn % 2 else before
         for rank in reversed(ranks) if turn % 2 else ranks:
             means = {
-                id(b): float(np.mean([place[id(n)] for n in neighbours[id(b)]])) if id(b) in neighbours else place[id(b)]
+                id(b): float(np.mean([place[id(n)] for n in neighbours[id(b)]]))
+                if id(b) in neighbours
+                else place[id(b)]
                 for b in rank
             }
             rank.sort(key=lambda b: means[id(b)])
@@ -264,7 +272,7 @@ def _place(ranks: list[list[Box]], edges: list[Edge], right: bool) -> tuple[floa
     neighbours: dict[int, list[Box]] = {}
     for edge in edges:
         way = [edge.begin, *edge.bends, edge.end]
-        for a, b in zip(way, way[1:], strict=False):
+        for a, b in itertools.pairwise(way):
             neighbours.setdefault(id(a), []).append(b)
             neighbours.setdefault(id(b), []).append(a)
     for rank in ranks:
@@ -345,9 +353,9 @@ def _drawn(boxes: list[Box], ranks: list[list[Box]], trace: Trace) -> str:
     shapes = [_edge(e, right, starts, lengths) for e in edges] + [_box(b, right) for b in boxes]
     note = "values" + (", and below them gradients" if trace.by else "")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" aria-label="{escape(f"graph of {trace.title}: {note}")}">'
-        f'<style>{STYLE}</style><rect width="100%" height="100%" fill="var(--page, #ffffff)"/>\n' + "\n".join(shapes) + "\n</svg>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="derin-graph" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{escape(f"graph of {trace.title}: {note}")}">'
+        f'<style>{STYLE}</style><rect width="100%" height="100%" class="page"/>\n' + "\n".join(shapes) + "\n</svg>"
     )
 
 
@@ -361,6 +369,8 @@ def _edge(edge: Edge, right: bool, starts: list[float], lengths: list[float]) ->
     port = _port(right, edge.end)
     n = edge.end.into.index(edge)
     end = edge.end.across + (n - (len(edge.end.into) - 1) / 2) * port
+    if not right:  # the label stands beside the line: the two are in the middle
+        end -= edge.letters * LETTER / 2
     lead = max(_lead(e, right) for e in edge.end.into)
     at, here = edge.begin.along + _length(edge.begin, right), edge.begin.across
     path = [f"M{_point(at, here, right)}"]
@@ -372,10 +382,10 @@ def _edge(edge: Edge, right: bool, starts: list[float], lengths: list[float]) ->
     path.append(_curve(at, here, begin, end, right))
     path.append(f"L{_point(finish, end, right)}")
     drawn = f'<path class="edge" d="{" ".join(path)}"/>'
-    texts = [(edge.value, ""), (edge.gradient, " class=gradient".replace("gradient", '"gradient"'))]
-    for i, (text, css) in enumerate(texts):
+    for i, (text, css) in enumerate([(edge.value, ""), (edge.gradient, ' class="gradient"')]):
         if text and right:
-            drawn += f'<text{css} x="{finish - 5:.1f}" y="{end + (-4 if i == 0 else 12):.1f}" text-anchor="end">{escape(text)}</text>'
+            y = end + (-4 if i == 0 else 12)
+            drawn += f'<text{css} x="{finish - 5:.1f}" y="{y:.1f}" text-anchor="end">{escape(text)}</text>'
         elif text:
             drawn += f'<text{css} x="{end + 5:.1f}" y="{finish - 21 + 14 * i:.1f}">{escape(text)}</text>'
     return drawn

@@ -43,7 +43,9 @@ def _step(step: Step) -> dict[str, Any]:
         "operation": step.operation,
         "formula": formula(step),
         "layer": step.layer,
-        "source": {"file": step.source.file, "line": step.source.line, "text": step.source.text} if step.source else None,
+        "source": {"file": step.source.file, "line": step.source.line, "text": step.source.text}
+        if step.source
+        else None,
         "inputs": [v.name for v in step.inputs],
         "outputs": [_value(v) for v in step.outputs],
         "incoming": [None if g is None else _array(g) for g in step.incoming],

@@ -56,9 +56,9 @@ def _item(trace: Trace, line: Line, digits: int) -> list[str]:
 
 def _matrix_of(line: Line, digits: int) -> str:
     """The array that came out, where it is shown as one."""
-    if not line.details or line.share is None and line.step is None or not line.details[0].startswith("["):
+    if not line.details or (line.share is None and line.step is None) or not line.details[0].startswith("["):
         return ""
-    array = line.share.product if line.share is not None else line.step.output.array if line.step else None
+    array: Any = line.share.product if line.share is not None else line.step.output.array if line.step else None
     return matrix(array, digits) if np.ndim(array) in (1, 2) and np.size(array) <= MATRIX else ""
 
 
@@ -153,4 +153,3 @@ def _local(share: Share, x: str, y: str) -> str:
 def _scalar(share: Share) -> str:
     g, d = np.asarray(share.incoming).reshape(-1)[0].item(), np.asarray(share.local).reshape(-1)[0].item()
     return rf"{number(g)} \cdot {number(d)} = {number(np.asarray(share.product).reshape(-1)[0].item())}"
-

@@ -45,7 +45,9 @@ def size_form(shape: tuple[int, ...], form: str) -> str:
     if form != "auto":
         return form
     size = math.prod(shape)
-    return "scalar" if size <= WRITTEN_OUT else "matrix" if size <= IN_FULL and max(shape) <= LONGEST_SIDE else "summary"
+    return (
+        "scalar" if size <= WRITTEN_OUT else "matrix" if size <= IN_FULL and max(shape) <= LONGEST_SIDE else "summary"
+    )
 
 
 def lines_of(array: Any, form: str = "auto", digits: int = 5) -> list[str]:
@@ -96,7 +98,9 @@ def summary(array: Any, digits: int = 5) -> str:
         return f"{shape} none of {found.size:,} finite" if found.size else f"{shape} no numbers"
     if found.dtype == bool:
         return f"{shape} {found.sum():,} of {found.size:,} true"
-    shown = [number(v, digits) for v in (finite.min().item(), float(finite.mean(dtype=np.float64)), finite.max().item())]
+    shown = [
+        number(v, digits) for v in (finite.min().item(), float(finite.mean(dtype=np.float64)), finite.max().item())
+    ]
     zeros = 100 * float((finite == 0).sum()) / found.size
     zero = f", {number(zeros, 2)} % zeros" if zeros else ""
     return f"{shape} min {shown[0]}, mean {shown[1]}, max {shown[2]}{zero}, " + (

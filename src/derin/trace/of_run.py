@@ -116,7 +116,7 @@ def first_not_finite(run: Run) -> NotFinite:
             f"({', '.join(f'{k} {v}' for k, v in run.made_on.items())})."
         )
     carry, x, y, weight, step, steps, rate = broken
-    drawn = jax.random.fold_in(named_key(key_of(key_bits(run.experiment.seed)), "layers"), step)
+    drawn = jax.random.fold_in(named_key(key_of(jnp.asarray(key_bits(run.experiment.seed))), "layers"), step)
     title = f"step {step + 1}"
     trace = _traced(run.task, carry.params, carry.state, x, y, weight, True, title, drawn)
     phase, operation, share, words = _first(trace, run)
@@ -140,7 +140,7 @@ def _first(trace: Trace, run: Run) -> tuple[str, Step | None, Share | None, list
     largest = max(trace.parameters, key=lambda n: float(np.abs(trace.by[n]).max(initial=0)))
     optimizer = run.experiment.optimizer
     words = [
-        f"the update of {type(optimizer).__name__}: every value and gradient of the step is finite, the new weights are not",
+        f"the update of {type(optimizer).__name__}: values and gradients of the step are finite, the new weights are not",
         f"the largest gradient: {largest} {summary(trace.by[largest])}",
     ]
     return "update", None, None, words
@@ -156,11 +156,15 @@ def _place(trace: Trace, step: Step) -> list[str]:
 def _about_forward(trace: Trace, step: Step) -> list[str]:
     words = [*_place(trace, step), f"{step.output.name} = {formula(step)}"]
     width = max(len(v.name) for v in (*step.inputs, *step.outputs))
-    words += [f"  {v.name:<{width}}  {summary(v.array)}" for v in (*step.inputs, *step.outputs) if v.numbers is not None]
+    words += [
+        f"  {v.name:<{width}}  {summary(v.array)}" for v in (*step.inputs, *step.outputs) if v.numbers is not None
+    ]
     found = np.asarray(step.output.numbers)
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(found))[0])
     if step.elementwise:
-        words.append(f"  at {index_text(index) or 'it'}: {formula_in_numbers(step, index)} = {number(found[index].item())}")
+        words.append(
+            f"  at {index_text(index) or 'it'}: {formula_in_numbers(step, index)} = {number(found[index].item())}"
+        )
     else:
         words.append(f"  at {index_text(index) or 'it'}: {number(found[index].item())}")
     return words
@@ -178,4 +182,3 @@ def _about_backward(trace: Trace, share: Share) -> list[str]:
     shown.append((f"d loss / d {share.to.name}", share.product))
     width = max(len(name) for name, _ in shown)
     return words + [f"  {name:<{width}}  {summary(array)}" for name, array in shown]
-

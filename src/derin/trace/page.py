@@ -14,10 +14,17 @@ CSS = """
   font: 1rem/1.5 system-ui, sans-serif; }
 @media (prefers-color-scheme: dark) { .derin-trace { --page: #14171a; --ink: #e6edf3; --faint: #9aa4ae;
   --line: #343b42; --gradient: #ff9d5c; --box: #22272e; --input: #10304a; --end: #46290f; } }
-.derin-trace h1 { font-size: 1.3rem; overflow-wrap: anywhere; } .derin-trace h2 { font-size: 1.1rem; margin: 1.5rem 0 0.4rem; }
+.derin-trace h1 { font-size: 1.3rem; overflow-wrap: anywhere; }
+.derin-trace h2 { font-size: 1.1rem; margin: 1.5rem 0 0.4rem; }
 .derin-trace details { border-left: 3px solid var(--line); margin: 0.4rem 0; padding-left: 0.7rem; }
-.derin-trace summary { cursor: pointer; font-weight: 600; } .derin-trace .graph, .derin-trace .lines { overflow-x: auto; }
-.derin-trace .graph svg { max-width: none; } .derin-trace table { border-collapse: collapse; }
+.derin-trace summary { cursor: pointer; font-weight: 600; }
+.derin-trace .graph, .derin-trace .lines { overflow-x: auto; }
+.derin-trace .graph svg { max-width: none; }
+.derin-trace .graph .box { fill: var(--box); stroke: var(--faint); } .derin-trace .graph .input { fill: var(--input); }
+.derin-trace .graph .end { fill: var(--end); } .derin-trace .graph .edge { stroke: var(--faint); }
+.derin-trace .graph .page { fill: var(--page); } .derin-trace .graph text { fill: var(--ink); }
+.derin-trace .graph .small { fill: var(--faint); } .derin-trace .graph .gradient { fill: var(--gradient); }
+ .derin-trace table { border-collapse: collapse; }
 .derin-trace td { padding: 0.1rem 0.8rem 0.1rem 0; vertical-align: top; text-align: left; white-space: pre;
   font: 0.85rem/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
 .derin-trace .n, .derin-trace .where { color: var(--faint); } .derin-trace .back td.f { color: var(--gradient); }

@@ -32,7 +32,7 @@ def frames_of(source_info: Any) -> tuple[Frame, ...]:
     if traceback is None or not hasattr(traceback, "raw_frames"):
         return ()
     codes, instructions = traceback.raw_frames()
-    found = []
+    found: list[Frame] = []
     for code, at in zip(codes, instructions, strict=True):
         file = code.co_filename
         if file.startswith(_HERE) or (file.startswith("<") and not linecache.getline(file, code.co_firstlineno)):

@@ -112,8 +112,8 @@ class Share:
     """What one step sends back to one of its inputs: the incoming gradient times the local derivative.
 
     product = incoming * local where the step is elementwise; else the local derivative is a matrix, [outputs, inputs],
-    and product = incoming @ local. `local` is computed when it is asked for: None where the matrix would be too large, or
-    where the step has several outputs with a gradient, whose parts are added in `product`.
+    and product = incoming @ local. `local` is computed when it is asked for: None where the matrix would be too large,
+    or where the step has several outputs with a gradient, whose parts are added in `product`.
     """
 
     step: Step = field(repr=False)

@@ -69,7 +69,7 @@ class Telling(NamedTuple):
         found = v.array if array is None else array
         return lines_of(np.asarray(found).T if self.turned(v) else found, self.form, self.digits)
 
-    def index(self, v: Value, index: tuple[int, ...]) -> str:
+    def at(self, v: Value, index: tuple[int, ...]) -> str:
         return index_text(index[::-1] if self.turned(v) else index)
 
     def number(self, value: Any) -> str:
@@ -185,7 +185,7 @@ def _written_forward(telling: Telling, step: Step) -> list[str]:
         else:
             return []
         result = telling.number(np.asarray(out.numbers)[index].item())
-        lines.append((telling.index(out, index), f"{out.name}{telling.index(out, index)} = {text} = {result}"))
+        lines.append((telling.at(out, index), f"{out.name}{telling.at(out, index)} = {text} = {result}"))
     return [text for _, text in sorted(lines, key=lambda p: [int(i) for i in p[0].strip("[]").split(",") if i])]
 
 
@@ -254,7 +254,7 @@ def _written_back(telling: Telling, share: Share) -> list[str]:
     if not found or max(map(len, found.values())) > LONGEST_SUM:
         return []
     product = np.asarray(share.product)
-    width = max(len(telling.index(share.to, i)) for i in found) + 3
+    width = max(len(telling.at(share.to, i)) for i in found) + 3
     lines = []
     for index, products in found.items():
         one = len(products) == 1
@@ -262,7 +262,7 @@ def _written_back(telling: Telling, share: Share) -> list[str]:
         text = written if one else sum_of_products(products, telling.digits)
         result = telling.number(product[index].item())
         equals = f"{text} = {result}" if products else "0"
-        at = f"at {telling.index(share.to, index)}" if share.to.shape else ""
+        at = f"at {telling.at(share.to, index)}" if share.to.shape else ""
         lines.append(f"{at:<{width}} {equals}".strip())
     return lines
 
@@ -341,7 +341,9 @@ def _each_parameter(telling: Telling) -> list[Group]:
                 lines.append(Line("", f"d {trace.of} / d {at}", f"{written} = {telling.number(gradient)}"))
             if trace.update is not None:
                 old, new = np.asarray(v.array)[index].item(), np.asarray(trace.update.new[name].array)[index].item()
-                lines.append(Line("", f"new {at}", f"{_moved(telling, name, old, gradient, new)} = {telling.number(new)}"))
+                lines.append(
+                    Line("", f"new {at}", f"{_moved(telling, name, old, gradient, new)} = {telling.number(new)}")
+                )
             groups.append(Group(f"For {at}", tuple(lines)))
     return groups
 
@@ -359,7 +361,9 @@ def _sources_of(trace: Trace, name: str, index: tuple[int, ...]) -> Iterator[lis
     if len(shares) != 1:
         return
     share = shares[0]
-    while share.step.operation in ("transpose", "reshape", "squeeze", "copy") and share.to.size == share.step.output.size:
+    while (
+        share.step.operation in ("transpose", "reshape", "squeeze", "copy") and share.to.size == share.step.output.size
+    ):
         v = share.to
         numbered = np.arange(v.size, dtype=np.int32).reshape(v.shape)
         moved = np.asarray(share.step.run(numbered)[0])
@@ -371,4 +375,3 @@ def _sources_of(trace: Trace, name: str, index: tuple[int, ...]) -> Iterator[lis
     found = products_back(share).get(index)
     if found and len(found) <= LONGEST_SUM:
         yield found
-

@@ -123,7 +123,9 @@ def _checked(net: Module, data: tuple[Any, ...], loss: Any, optimizer: Any) -> t
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise SpecError(f"optimizer must be one of derin.optim, such as optim.SGD(0.1), got {optimizer!r}.")
     if optimizer is not None and loss is None:
-        raise SpecError("an optimizer needs gradients, and they need a loss: trace(net, x, y, loss=..., optimizer=...).")
+        raise SpecError(
+            "an optimizer needs gradients, and they need a loss: trace(net, x, y, loss=..., optimizer=...)."
+        )
     arrays = [jnp.asarray(a) for a in data]
     if len(arrays) == 2 and arrays[0].ndim and arrays[1].shape[:1] != arrays[0].shape[:1]:
         raise ModelError(f"x has {arrays[0].shape[0]} rows, y {list(arrays[1].shape)}: an answer for each example.")
