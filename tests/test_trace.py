@@ -120,6 +120,7 @@ def nets(draw):
     return nn.Sequential(*fresh, *ENDS[kind], nn.Linear(1)), x
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True, database=None,
           phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
 @given(nets(), st.sampled_from([nn.MSELoss(), nn.BCEWithLogitsLoss()]))

@@ -351,10 +351,10 @@ def _drawn(boxes: list[Box], ranks: list[list[Box]], trace: Trace) -> str:
     starts = [max((b.along for b in rank), default=0.0) for rank in ranks]
     lengths = [max(_length(b, right) for b in rank) for rank in ranks]
     shapes = [_edge(e, right, starts, lengths) for e in edges] + [_box(b, right) for b in boxes]
-    note = "values" + (", and below them gradients" if trace.by else "")
+    note = escape(f"graph of {trace.title}: values" + (", and below them gradients" if trace.by else ""))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="derin-graph" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{escape(f"graph of {trace.title}: {note}")}">'
+        f'width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{note}">'
         f'<style>{STYLE}</style><rect width="100%" height="100%" class="page"/>\n' + "\n".join(shapes) + "\n</svg>"
     )
 

@@ -140,7 +140,7 @@ def _first(trace: Trace, run: Run) -> tuple[str, Step | None, Share | None, list
     largest = max(trace.parameters, key=lambda n: float(np.abs(trace.by[n]).max(initial=0)))
     optimizer = run.experiment.optimizer
     words = [
-        f"the update of {type(optimizer).__name__}: values and gradients of the step are finite, the new weights are not",
+        f"the update of {type(optimizer).__name__}: values and gradients are finite, the new weights are not",
         f"the largest gradient: {largest} {summary(trace.by[largest])}",
     ]
     return "update", None, None, words
