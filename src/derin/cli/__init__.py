@@ -56,8 +56,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     from typer import Abort, BadParameter
 
+    import derin.cli.curing
     import derin.cli.tracing  # noqa: F401  it adds its command to the app
-    import derin.cli.curing  # noqa: F401  it registers its command
     from derin.cli.options import as_options
     from derin.cli.tuning import app
 
