@@ -19,6 +19,8 @@ NAMES = (
     "dense",
     "tune",
     "tune_quality",
+    "health",
+    "sickbed",
 )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from derin import data, nn, optim, spec
     from derin.data import load as load_data
+    from derin.diagnose import diagnose, learning_curve
     from derin.engine import EarlyStopping, Experiment, Run, fit, load, lr_range_test
     from derin.errors import DataError, DerinError, ModelError, RunError, SpecError, TrainingFailed
     from derin.models import LinearRegression, LogisticRegression, SoftmaxRegression
@@ -47,8 +48,10 @@ __all__ = [
     "choice",
     "cross_validate",
     "data",
+    "diagnose",
     "fit",
     "integer",
+    "learning_curve",
     "load",
     "load_data",
     "log",
@@ -67,6 +70,7 @@ __all__ = [
 _HOMES = {
     "load_data": "data",
     "cross_validate": "tune",
+    "learning_curve": "diagnose",
     **dict.fromkeys(("choice", "integer", "log", "log_integer", "one_minus_log", "uniform"), "distributions"),
     **dict.fromkeys(("EarlyStopping", "Experiment", "Run", "fit", "load", "lr_range_test"), "engine"),
     **dict.fromkeys(("LinearRegression", "LogisticRegression", "SoftmaxRegression"), "models"),
@@ -76,7 +80,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'derin' has no attribute {name!r}")
-    if name in ("data", "nn", "optim", "spec", "trace", "tune"):
+    if name in ("data", "diagnose", "nn", "optim", "spec", "trace", "tune"):
         return importlib.import_module(f"derin.{name}")
     home = importlib.import_module(f"derin.{_HOMES.get(name, 'errors')}")
     value = getattr(home, "load" if name == "load_data" else name)

@@ -2,7 +2,7 @@
 
     main      exit codes, errors as one line, warnings as notes       commands  what each command does
     tuning    tune, cv, study and retest                              studies   what they say
-    tracing   trace
+    tracing   trace                                                   diagnosing   diagnose
     options   what the commands that read data have in common         files     experiment files, read and written
     show      tables and curves as text                               predictions   predictions as CSV and Parquet
 
@@ -56,8 +56,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     from typer import Abort, BadParameter
 
-    import derin.cli.curing
-    import derin.cli.tracing  # noqa: F401  it adds its command to the app
+    import derin.cli.diagnosing
+    import derin.cli.tracing  # noqa: F401  they add their commands to the app
     from derin.cli.options import as_options
     from derin.cli.tuning import app
 

@@ -1,0 +1,48 @@
+"""Diagnosis: what is wrong with a run, with the numbers that say so and what helps.
+
+found = derin.diagnose(run)                               # this module may be called
+found.verdicts[0].name, found.verdicts[0].remedies
+
+evidence   what the rules look at, gathered once         facts   what the rows say: floor, ceiling, leaks, drift
+fit        bias, variance, too short, too long           rate    learning rate, batch, plateaus
+layers     gradients, units, first weights, BatchNorm    rows    labels, leaks, drift, duplicates, imbalance
+ranking    causes before what follows from them          pictures  health, a layer a line
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+from derin.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from derin.diagnose.doctor import diagnose
+    from derin.diagnose.learning import LearningCurve, learning_curve
+    from derin.diagnose.pictures import health_pictures
+    from derin.diagnose.verdict import Diagnosis, Remedy, Verdict
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "doctor": "diagnose",
+            "learning": "LearningCurve learning_curve",
+            "pictures": "health_pictures",
+            "verdict": "Diagnosis Remedy Verdict",
+        },
+    )
+
+__all__ = ["Diagnosis", "LearningCurve", "Remedy", "Verdict", "diagnose", "health_pictures", "learning_curve"]
+
+
+class _Callable(types.ModuleType):
+    """`derin.diagnose` is a folder of modules and the function that people call."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from derin.diagnose.doctor import diagnose
+
+        return diagnose(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -214,6 +214,7 @@ def train(
             compile_seconds = sum(seconds.values()) - before
             if int(carry.broken_at) >= 0:
                 progress.end()
+                run.stopped = "failed"
                 if watch:
                     look()
                 failure = _failure(run, task, data, carry, key, done)

@@ -120,8 +120,7 @@ class Arena:
 
     def population(self, experiment: Experiment, slots: int, **how: Any) -> Population:
         task = self.tasks_of(experiment)[0]
-        how = {"order_seed": self.seeds[0]} | how
-        return Population(task, self.rows, self.valid, slots, folds=self.folds, **how)
+        return Population(task, self.rows, self.valid, slots, folds=self.folds, order_seed=self.seeds[0], **how)
 
     def like(self, experiment: Experiment) -> Any:
         """Shapes of a member's state."""

@@ -1,0 +1,213 @@
+"""Evidence: all that the rules look at, gathered once. Plain numbers; the rules themselves touch no net and no data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from derin.diagnose.facts import Facts, Score, facts_of, score
+from derin.engine import epoch as engine
+from derin.engine.experiment import Experiment
+from derin.engine.predict import blocks
+from derin.errors import RunError
+from derin.nn.module import layers_by_path
+
+ROWS = 4000  # of a part that scores are taken on
+SQUASHING = {"Sigmoid": (0, 1), "Softmax": (0, 1), "Softmin": (0, 1), "Hardsigmoid": (0, 1), "Hardmax": (0, 1),
+             "Tanh": (-1, 1), "Hardtanh": (-1, 1), "Softsign": (-1, 1), "ReLU": (0, math.inf), "ReLU6": (0, 6),
+             "LogSoftmax": (-math.inf, 0), "LogSigmoid": (-math.inf, 0), "Softplus": (0, math.inf),
+             "sigmoid": (0, 1), "softmax": (0, 1), "softmin": (0, 1), "tanh": (-1, 1), "relu": (0, math.inf),
+             "relu6": (0, 6), "softplus": (0, math.inf), "log_softmax": (-math.inf, 0)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """See gather. Arrays are numpy's, an entry an epoch."""
+
+    experiment: Experiment
+    facts: Facts
+    loss: np.ndarray
+    valid_loss: np.ndarray  # nan where there are no validation rows
+    broken: bool
+    train: Score
+    valid: Score
+    rows: int
+    judged: int
+    batch: int
+    hidden: int  # layers of weights before the last
+    weights: int
+    losses: frozenset[str] = frozenset()  # their names
+    ends: str = ""  # what the last layer is called, if it squashes: "Softmax"
+    norms: int = 0  # layers of BatchNorm
+    bias_like: frozenset[str] = frozenset()  # weights that are no matrices
+    units: dict[str, int] = field(default_factory=dict)  # of the matrices of Linear and convolutions: outputs
+    alike: bool = False  # a layer has units that are all the same
+    relus: bool = False
+    health: tuple[dict[str, Any], ...] = ()
+    early_stopped: bool = False  # the weights are those of the best epoch
+
+    @property
+    def epochs(self) -> int:
+        return len(self.loss)
+
+    @property
+    def per_epoch(self) -> int:
+        return -(-self.rows // self.batch)
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.per_epoch
+
+    @property
+    def floor(self) -> Score:
+        return self.facts.floor
+
+    @property
+    def ceiling(self) -> Score | None:
+        return self.facts.ceiling
+
+    def share(self, score: Score) -> float:
+        """An error as a share of the trivial predictor's: 0 is perfect, 1 has learned nothing."""
+        return min(2.0, score.error / max(self.floor.error, 1e-9)) if math.isfinite(score.error) else 2.0
+
+    @property
+    def noise(self) -> float:
+        """Standard error of the validation share: a few rows more or less."""
+        e = min(max(self.valid.error, 0.5 / max(self.valid.rows, 1)), 1.0)
+        each = (
+            math.sqrt(e * max(1 - e, 0.0) / max(self.valid.rows, 1))
+            if self.valid.recall
+            else e * math.sqrt(2 / max(self.valid.rows, 1))
+        )
+        return each / max(self.floor.error, 1e-9)
+
+    # -- of the health records
+    def matrices(self, of: str, at: int) -> dict[str, float]:
+        """A number of each matrix of weights, in the order of the net, at the first (0) or last (-1) look."""
+        if not self.health:
+            return {}
+        return {name: w[of] for name, w in self.health[at]["weights"].items() if name not in self.bias_like}
+
+    def over_time(self, name: str) -> np.ndarray:
+        """A number of the whole net at each look, the first weights left out."""
+        return np.array([line[name] for line in self.health[1:]], float)
+
+
+def gather(run: Any, data: Any = None) -> Evidence:
+    """Look at a run and its data.   Raises RunError where nothing was trained, or its data are not at hand."""
+    from derin.engine.training import as_dataset
+
+    if not run.history and int(run.carry.broken_at) < 0 and run.stopped != "failed":
+        raise RunError("this run has no epoch behind it yet: there is nothing to diagnose. Train it first.")
+    if data is not None:
+        data = as_dataset(data)
+        if data.fingerprint != run.fingerprint:
+            raise RunError("these are not the data of the run: a diagnosis needs those it was trained and judged on.")
+    else:
+        try:
+            data = run.reload_data()
+        except RunError as error:
+            raise RunError(f"{error} Here: derin.diagnose(run, data).") from None
+    task, experiment = run.task, run.experiment
+    n, judged = len(data.train.x), len(data.valid.x)
+    facts = facts_of(data)
+    broken = int(run.carry.broken_at) >= 0 or run.stopped == "failed"
+    valid_part = data.valid if judged else data.train
+    net = _net_facts(task, data.train.x, run.params)
+    losses = [np.array([line.get(k, math.nan) for line in run.history], float) for k in ("loss", "valid_loss")]
+    return Evidence(
+        experiment=experiment,
+        facts=facts,
+        loss=losses[0],
+        valid_loss=losses[1],
+        broken=broken,
+        train=score_of(run, data.train),
+        valid=score_of(run, valid_part),
+        rows=n,
+        judged=judged,
+        batch=n if experiment.batch_size == "full" else min(experiment.batch_size, n),
+        health=tuple(run.health),
+        early_stopped=run._uses_best(),
+        losses=frozenset(type(loss).__name__ for loss in task.losses),
+        **net,
+    )
+
+
+def score_of(run: Any, part: Any) -> Score:
+    """Of the weights that predict, on some rows of a part."""
+    from derin.data.dataset import take
+
+    n = len(part.x)
+    if n > ROWS:
+        part = take(part, np.sort(np.random.default_rng(0).permutation(n)[:ROWS]))
+    outputs = np.concatenate([np.asarray(b, np.float64) for b in blocks(run.task, run.params, run.state, part.x)])
+    ys = part.y if isinstance(part.y, tuple) else (part.y,)
+    pieces = engine.split_outputs(run.task, outputs)  # type: ignore[arg-type]  # numpy arrays are cut alike
+    found = [
+        score(_probabilities(np.asarray(o), aim.kind), y) for o, y, aim in zip(pieces, ys, run.task.aims, strict=True)
+    ]
+    return mean_score(found)
+
+
+def _probabilities(outputs: np.ndarray, kind: str) -> np.ndarray:
+    """[n, width] -> probabilities [n, classes], or numbers [n, width]"""
+    if kind == "number":
+        return outputs
+    if outputs.shape[1] == 1:
+        p = 1 / (1 + np.exp(-np.clip(outputs[:, 0], -500, 500)))
+        return np.stack([1 - p, p], 1)
+    z = outputs - outputs.max(1, keepdims=True)
+    return np.exp(z) / np.exp(z).sum(1, keepdims=True)
+
+
+def mean_score(found: list[Score]) -> Score:
+    """Of several targets."""
+    if len(found) == 1:
+        return found[0]
+    return Score(float(np.mean([s.loss for s in found])), float(np.mean([s.error for s in found])), found[0].rows)
+
+
+def _net_facts(task: Any, x: Any, params: Any) -> dict[str, Any]:
+    """What the rules must know of the net: how deep it is, what ends it, which weights are matrices."""
+    like = jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)
+    if task.inputs is not None:
+        like = task.inputs.look(like)[1][""]
+    net = task.experiment.net
+    declared, seen = net.look(like)
+    layers = layers_by_path(net)
+    kinds = {path: _kind(layer) for path, layer in layers.items()}
+    paths = {spot.partition("#")[0] for spot in seen}
+    leaves = [
+        s.partition("#")[0] for s in seen if s and not any(p.startswith(f"{s.partition('#')[0]}.") for p in paths)
+    ]
+    last = leaves[-1] if leaves else ""
+    while last and kinds.get(last) in ("Dropout", "Flatten", "Identity") and len(leaves) > 1:
+        leaves.pop()
+        last = leaves[-1]
+    matrices = [name for name, d in declared.items() if d.kind == "param" and len(d.shape) > 1]
+    plain = [n for n in matrices if kinds.get(n.rpartition(".")[0], "") in ("Linear", "Conv1d", "Conv2d", "Conv3d")]
+    return {
+        "hidden": max(0, len(matrices) - 1),
+        "weights": sum(int(a.size) for a in params.values()),
+        "ends": kinds.get(last, "") if kinds.get(last, "") in SQUASHING else "",
+        "norms": sum(kind == "BatchNorm" for kind in kinds.values()),
+        "bias_like": frozenset(n for n in params if n not in matrices),
+        "units": {n: declared[n].shape[0] for n in plain},
+        "alike": any(_alike(np.asarray(params[n])) for n in plain if n in params and len(params[n]) > 1),
+        "relus": any(kind in ("ReLU", "relu", "ReLU6") for kind in kinds.values()),
+    }
+
+
+def _alike(weight: np.ndarray) -> bool:
+    """Are the weights of all units the same?   [units, ...]"""
+    return bool(np.ptp(weight, axis=0).max() <= 1e-5 * np.abs(weight).max())
+
+
+def _kind(layer: Any) -> str:
+    if type(layer).__name__ == "Function" and isinstance(layer.function, str):
+        return layer.function.rpartition(".")[2]
+    return type(layer).__name__

@@ -1,0 +1,247 @@
+"""What the rows themselves say, whatever net learns them: a floor, a ceiling, and what is wrong with the data.
+
+The floor is the trivial predictor, the ceiling scikit-learn's gradient boosting; both learn from the training rows
+and are judged on the validation rows, as the net is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ROWS, COLUMNS = 3000, 400  # of a part, up to which trees are grown on it
+FEW = 40  # rows below which nothing is said about two parts of the data
+
+
+@dataclass(frozen=True)
+class Score:
+    """How wrong the predictions for some rows are.
+
+    loss: cross-entropy, or squared error in deviations of the target; error: share of wrong classes, or of the
+    variance that is not explained. recall: of each class. Of several targets the means.
+    """
+
+    loss: float
+    error: float
+    rows: int
+    recall: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """See facts_of."""
+
+    floor: Score
+    ceiling: Score | None  # None: too many rows or columns, several targets, or tokens
+    classes: tuple[float, ...]  # share of each class in training; () for numbers
+    spread: tuple[float, float]  # the least and the largest deviation of a column of x that varies; nan for tokens
+    offset: float  # the largest mean of a column, in absolute value
+    drift: float  # area under the curve of a classifier that tells training from validation rows; 0.5: it cannot
+    drift_error: float  # standard error of that area
+    shared: float  # share of the validation rows that stand in training as well, answer and all
+    by_chance: float  # the share to be expected if columns were independent
+    leak: int  # the column that alone says most about the target; -1: none was looked at
+    leak_error: float  # error of the rule from that column alone
+    without_leak: float  # of gradient boosting without it; nan where it was not tried
+    agreeing: float = 1.0  # share of the validation rows whose inputs stand in training where the answers do as well
+
+
+_known: dict[str, Facts] = {}
+
+
+def facts_of(data: Any) -> Facts:
+    """Look at the rows of training and validation.   data: a Dataset; the same data are looked at once"""
+    from threadpoolctl import threadpool_limits  # scikit-learn needs it as well
+
+    if data.fingerprint not in _known:
+        if len(_known) > 64:
+            _known.clear()
+        with threadpool_limits(1, "openmp"):  # trees on a few rows: threads would wait for each other most of the time
+            _known[data.fingerprint] = _facts(data)
+    return _known[data.fingerprint]
+
+
+def _facts(data: Any) -> Facts:
+    train, valid = _sample(data.train), _sample(data.valid)
+    judged = valid if len(valid[0]) else train
+    ys, answers = train[1], judged[1]
+    tables = data.schema.inputs.__class__.__name__ != "TokenInputs"
+    x, v = _flat(train[0]), _flat(judged[0])
+    floor = _mean([_floor(a, b) for a, b in zip(ys, answers, strict=True)])
+    single = len(ys) == 1 and ys[0].ndim == 1
+    classes: tuple[float, ...] = ()
+    if single and ys[0].dtype.kind in "iu":
+        classes = tuple(np.bincount(ys[0], minlength=int(max(ys[0].max(), answers[0].max())) + 1) / len(ys[0]))
+    small = tables and len(data.train.x) <= 10 * ROWS and x.shape[1] <= COLUMNS and len(x) >= FEW
+    ceiling = _boosted(x, ys[0], v, answers[0]) if small and single else None
+    plain = tables and train[0].dtype.kind == "f"  # derin scales pixels itself
+    numeric = getattr(data.schema.input_layer(), "numeric", x.shape[1])  # the columns behind are codes of categories
+    spread, offset = _scales(x[:, :numeric]) if plain and numeric else ((math.nan, math.nan), math.nan)
+    drift, wide = (0.5, 0.5)
+    shared, chance, agreeing = 0.0, 0.0, 1.0
+    if len(valid[0]) >= FEW and tables:
+        if x.shape[1] <= COLUMNS:
+            drift, wide = _drift(x, v)
+        shared, chance, agreeing = _shared(x, ys, v, answers)
+    leak, leak_error, without = -1, math.nan, math.nan
+    if small and single and x.shape[1] > 1:
+        leak, leak_error = _leak(x, ys[0], v, answers[0])
+        if leak_error < 0.1 * floor.error:
+            without = _boosted(np.delete(x, leak, 1), ys[0], np.delete(v, leak, 1), answers[0]).error
+    return Facts(
+        floor, ceiling, classes, spread, offset, drift, wide, shared, chance, leak, leak_error, without, agreeing
+    )
+
+
+def _sample(part: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """At most ROWS rows from all over a part, and their answers."""
+    n = len(part.x)
+    at = np.sort(np.random.default_rng(0).permutation(n)[:ROWS]) if n > ROWS else np.arange(n)
+    ys = part.y if isinstance(part.y, tuple) else (part.y,)
+    return np.asarray(part.x[at]), tuple(np.asarray(y[at]) for y in ys)
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x.reshape(len(x), -1), np.float32)
+
+
+# -- floor and ceiling
+
+
+def score(predicted: np.ndarray, y: np.ndarray) -> Score:
+    """predicted: probabilities [n, classes] for y int [n]; numbers [n, width] for y float [n] or [n, width]"""
+    if y.dtype.kind in "iu":
+        called = predicted.argmax(1)
+        p = np.clip(predicted[np.arange(len(y)), y], 1e-12, 1)
+        recall = [
+            float((called[y == c] == c).mean()) if (y == c).any() else math.nan for c in range(predicted.shape[1])
+        ]
+        return Score(float(-np.log(p).mean()), float((called != y).mean()), len(y), tuple(recall))
+    y = y.reshape(len(y), -1).astype(np.float64)
+    square = float(((predicted.reshape(y.shape) - y) ** 2).mean())
+    return Score(square, square / max(float(y.var(0).mean()), 1e-12), len(y))
+
+
+def _floor(y: np.ndarray, judged: np.ndarray) -> Score:
+    """What learns nothing but how often each class comes, or the mean."""
+    if y.dtype.kind in "iu":
+        counts = np.bincount(y, minlength=int(max(y.max(), judged.max())) + 1)
+        return score(np.repeat((counts / len(y))[None], len(judged), 0), judged)
+    return score(np.repeat(y.reshape(len(y), -1).mean(0)[None], len(judged), 0), judged)
+
+
+def _boosted(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -> Score:
+    """Gradient boosting as scikit-learn has it, stopped early by a part of the training rows."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    how: dict[str, Any] = {"max_iter": 60, "max_leaf_nodes": 12, "min_samples_leaf": 8, "random_state": 0,
+                           "early_stopping": False, "learning_rate": 0.15}  # fmt: skip
+    if y.dtype.kind not in "iu":
+        found = HistGradientBoostingRegressor(**how).fit(x, y).predict(v)
+        return score(found, answers)
+    here = np.unique(y)
+    if len(here) < 2:
+        return _floor(y, answers)
+    how["max_iter"] = max(15, 60 // len(here))
+    p = np.zeros((len(v), int(max(y.max(), answers.max())) + 1))
+    p[:, here] = HistGradientBoostingClassifier(**how).fit(x, y).predict_proba(v)
+    return score(p, answers)
+
+
+def _mean(found: list[Score]) -> Score:
+    if len(found) == 1:
+        return found[0]
+    return Score(float(np.mean([s.loss for s in found])), float(np.mean([s.error for s in found])), found[0].rows)
+
+
+# -- columns and rows
+
+
+def _scales(x: np.ndarray) -> tuple[tuple[float, float], float]:
+    """The least and the largest deviation of columns that vary, and the mean farthest from 0."""
+    mean, deviation = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    varies = deviation > 1e-6 * np.maximum(1, np.abs(mean))
+    if not varies.any():
+        return (math.nan, math.nan), float(np.abs(mean).max())
+    return (float(deviation[varies].min()), float(deviation[varies].max())), float(np.abs(mean).max())
+
+
+def _drift(x: np.ndarray, v: np.ndarray) -> tuple[float, float]:
+    """How well rows of training and validation can be told apart: area under the curve, and its standard error.
+
+    Trees learn on one half of both and judge the other, then the halves change. Near 0.5 the parts are of one
+    distribution. Lopez-Paz & Oquab 2017, arXiv:1610.06545. S4.13
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    r = np.random.default_rng(0)
+    size = min(len(x), len(v), 800)
+    rows = np.concatenate([x[r.permutation(len(x))[:size]], v[r.permutation(len(v))[:size]]])
+    label = np.repeat([0, 1], size)
+    half = r.permutation(2 * size) % 2
+    found = np.zeros(2 * size)
+    for i in (0, 1):
+        trees = HistGradientBoostingClassifier(
+            max_iter=15, max_leaf_nodes=6, min_samples_leaf=8, early_stopping=False, random_state=0
+        )
+        found[half == i] = trees.fit(rows[half != i], label[half != i]).predict_proba(rows[half == i])[:, 1]
+    areas = [_area(found[half == i], label[half == i]) for i in (0, 1)]
+    return float(np.mean(areas)), math.sqrt(1 / (6 * size))  # of 2 ranks of size / 2: Mann & Whitney 1947
+
+
+def _area(p: np.ndarray, label: np.ndarray) -> float:
+    """Area under the curve, by ranks; ties count half."""
+    from scipy.stats import rankdata
+
+    ones = int(label.sum())
+    return float((rankdata(p)[label == 1].sum() - ones * (ones + 1) / 2) / (ones * (len(label) - ones)))
+
+
+def _shared(x: np.ndarray, ys: Any, v: np.ndarray, answers: Any) -> tuple[float, float, float]:
+    """The share of validation rows that are in training too, what chance would give, and how many answers agree.
+
+    Copies agree in their answers; rows of a few coarse columns that happen to be equal do not always.
+    """
+    whole = [np.concatenate([a, *(y.reshape(len(a), -1).astype(np.float32) for y in b)], 1)
+             for a, b in ((x, ys), (v, answers))]  # fmt: skip
+    share, inputs = _known_rows(*whole), _known_rows(x, v)
+    if share == 0:
+        return 0.0, 0.0, 1.0
+    equal = 0.0  # logarithm of the chance that two rows agree in every column
+    for column in whole[0].T:
+        counts = np.unique(column, return_counts=True)[1]
+        equal += math.log(float(((counts / len(column)) ** 2).sum()))
+    return share, min(1.0, len(x) * math.exp(equal)), share / inputs
+
+
+def _known_rows(known: np.ndarray, rows: np.ndarray) -> float:
+    """The share of the rows that are among the known ones."""
+    found = {row.tobytes() for row in np.ascontiguousarray(known)}
+    return float(np.mean([row.tobytes() in found for row in np.ascontiguousarray(rows)]))
+
+
+def _leak(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -> tuple[int, float]:
+    """The column that alone tells most of the target, and the error of the rule from it, of 32 bins."""
+    found = []
+    rule = _class_rule if y.dtype.kind in "iu" else _number_rule
+    for j in range(x.shape[1]):
+        edges = np.unique(np.quantile(x[:, j], np.linspace(0, 1, 33)[1:-1]))
+        at, to = np.searchsorted(edges, x[:, j]), np.searchsorted(edges, v[:, j])
+        found.append(rule(at, y, to, answers, len(edges) + 1))
+    best = int(np.argmin(found))
+    return best, float(found[best])
+
+
+def _class_rule(at: np.ndarray, y: np.ndarray, to: np.ndarray, answers: np.ndarray, bins: int) -> float:
+    counts = np.zeros((bins, int(max(y.max(), answers.max())) + 1))
+    np.add.at(counts, (at, y), 1)
+    return float((counts.argmax(1)[to] != answers).mean())
+
+
+def _number_rule(at: np.ndarray, y: np.ndarray, to: np.ndarray, answers: np.ndarray, bins: int) -> float:
+    total, rows = np.bincount(at, y, bins), np.bincount(at, minlength=bins)
+    mean = np.where(rows > 0, total / np.maximum(rows, 1), y.mean())
+    return float(((mean[to] - answers) ** 2).mean() / max(answers.var(), 1e-12))

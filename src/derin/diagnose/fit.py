@@ -1,0 +1,205 @@
+"""Bias and variance, by the course's table (S3.11-S3.14); trained too short, or too long.
+
+    error on   training    validation    verdict                          what helps (S3.14)
+               high        as high       high bias (underfitting)         a larger net, more features, longer training
+               low         high          high variance (overfitting)      regularisation, more rows
+               high        higher        both
+               low         little more   just right
+
+S3.13 names regularisation and more rows as remedies for high bias, S3.14 and S3.10 do not. derin follows S3.14:
+regularisation takes freedom from a net that lacks it already, and more rows do not bend a line; less regularisation
+is what helps.
+
+"High" is measured as a share of what the trivial predictor gets wrong, against what gradient boosting gets wrong.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from derin.diagnose.evidence import Evidence
+from derin.diagnose.verdict import Remedy, Verdict, ramp
+from derin.optim import DecoupledDecay
+
+HIGH = (0.10, 0.25)  # excess of an error, as a share of the trivial one, that is a little and that is a lot
+GAP = (0.12, 0.30)
+
+
+def excess(e: Evidence) -> float:
+    """How much more of the trivial error is left in training than a good model leaves on fresh rows."""
+    reached = e.share(e.ceiling) if e.ceiling else 0.15
+    return e.share(e.train) - min(reached, 1.0)
+
+
+def high_in_training(e: Evidence) -> float:
+    """The same where rows are few, so that gradient boosting fails on fresh rows too and is no measure."""
+    reached = min(e.share(e.ceiling), 0.15) if e.ceiling else 0.15
+    return ramp(e.share(e.train) - reached, *HIGH)
+
+
+def gap(e: Evidence) -> float:
+    """Validation error less training error, as a share of the trivial one, two standard errors taken off."""
+    return e.share(e.valid) - e.share(e.train) - 1.5 * e.noise if e.judged else 0.0
+
+
+def falling(curve: np.ndarray) -> float:
+    """By which share of itself the loss fell over the last quarter of the epochs."""
+    curve = curve[np.isfinite(curve)]
+    if len(curve) < 2:
+        return float(len(curve))
+    k = max(1, len(curve) // 4)
+    before, after = float(np.mean(curve[-2 * k : -k])) if len(curve) >= 2 * k else float(curve[0]), curve[-k:].mean()
+    return float((before - after) / max(abs(before), 1e-9))
+
+
+def settled(e: Evidence) -> float:
+    """1 where training changes nothing any more, 0 where the loss still falls."""
+    return ramp(falling(e.loss), 0.10, 0.03)
+
+
+def _numbers(e: Evidence) -> dict[str, float]:
+    found = {"training error": e.train.error, "validation error": e.valid.error, "trivial error": e.floor.error}
+    return found | ({"gradient boosting's": e.ceiling.error} if e.ceiling else {})
+
+
+def bias(e: Evidence) -> Verdict | None:
+    high = ramp(excess(e), *HIGH)
+    wide = ramp(gap(e), *GAP)
+    return Verdict(
+        "high bias",
+        high * settled(e) * (1 - wide),
+        _numbers(e) | {"loss fell at the end by": falling(e.loss)},
+        "The net is as wrong on the rows it learned from as on others, and a good model is much better: it is too "
+        "simple for these data.",
+        ("S3.11", "S3.12", "S3.14", "S3.10"),
+        (
+            Remedy("more layers or units"),
+            Remedy("better features, or layers that fit the data (convolutions for images)"),
+            *_less_regularisation(e),
+            Remedy("train longer", {"epochs": 3 * e.experiment.epochs}),
+        ),
+    )
+
+
+def variance(e: Evidence) -> Verdict | None:
+    best = _best_epoch(e)
+    return Verdict(
+        "high variance",
+        ramp(gap(e), *GAP) * (1 - high_in_training(e)),
+        _numbers(e) | {"rows": e.rows, "weights": e.weights, "best epoch": best},
+        "The net knows its training rows by heart and is much worse on others.",
+        ("S3.11", "S3.12", "S3.14", "S3.09"),
+        (
+            Remedy("more rows; derin.learning_curve says whether they would help"),
+            Remedy("weight decay", {"penalty": DecoupledDecay(1e-2)}),
+            Remedy("dropout, Dropout(0.3) after the hidden layers"),
+            Remedy("fewer units"),
+        ),
+    )
+
+
+def both(e: Evidence) -> Verdict | None:
+    high, wide = high_in_training(e), ramp(gap(e), *GAP)
+    return Verdict(
+        "high bias and high variance",
+        min(high, wide) * max(settled(e), 0.6),
+        _numbers(e) | {"rows": e.rows, "weights": e.weights},
+        "The net is wrong on the rows it learned from, and much more so on others: its shape does not fit the data, "
+        "and there are too few rows for it.",
+        ("S3.11", "S3.12", "S3.14"),
+        (
+            Remedy("a net that fits the data better: other features or layers"),
+            Remedy("more rows"),
+            Remedy("weight decay on a larger net", {"penalty": DecoupledDecay(1e-2)}),
+        ),
+    )
+
+
+def _less_regularisation(e: Evidence) -> tuple[Remedy, ...]:
+    found = []
+    if e.experiment.penalty is not None:
+        found.append(Remedy("no penalty on the weights", {"penalty": None}))
+    if getattr(e.experiment.optimizer, "weight_decay", 0.0):
+        found.append(Remedy("less weight decay", {"optimizer.weight_decay": 0.0}))
+    if getattr(e.experiment.net, "dropout", None):
+        found.append(Remedy("no dropout", {"net.dropout": 0.0}))
+    return tuple(found)
+
+
+def too_short(e: Evidence) -> Verdict | None:
+    still = falling(e.loss)
+    valid_still = falling(e.valid_loss) if e.judged else still
+    far = ramp(excess(e), 0.02, 0.15) if e.ceiling else 1.0
+    return Verdict(
+        "trained too short",
+        ramp(still, 0.04, 0.12) * ramp(valid_still, 0.02, 0.06) * max(far, 0.3) * (0.0 if e.early_stopped else 1.0),
+        {
+            "loss fell at the end by": still,
+            "validation loss fell at the end by": valid_still,
+            "epochs": e.epochs,
+            "steps": e.steps,
+        }
+        | _numbers(e),
+        "Both losses were still falling when training ended.",
+        ("S3.14", "S1.32"),
+        (
+            Remedy("train longer", {"epochs": 4 * e.experiment.epochs}),
+            Remedy("a larger learning rate", {"optimizer.learning_rate": 3 * float(_rate(e))}),
+        ),
+    )
+
+
+def _rate(e: Evidence) -> float:
+    return float(e.experiment.optimizer.learning_rate)
+
+
+def _best_epoch(e: Evidence) -> int:
+    curve = e.valid_loss
+    return int(np.nanargmin(curve)) + 1 if np.isfinite(curve).any() else 0
+
+
+def risen(e: Evidence) -> float:
+    """By which share of its least value the validation loss rose again until the end."""
+    curve = e.valid_loss[np.isfinite(e.valid_loss)]
+    if len(curve) < 5:
+        return 0.0
+    least = float(curve.min())
+    return float((np.median(curve[-3:]) - least) / max(least, 0.02))
+
+
+def overtrained(e: Evidence) -> Verdict | None:
+    best = _best_epoch(e)
+    if not e.judged or not best or e.early_stopped:
+        return None
+    then = float(e.valid_loss[best - 1])
+    gap_then = (then - float(e.loss[best - 1])) / max(e.floor.loss, 1e-9)
+    late = ramp(e.epochs - best, 0.3 * e.epochs, 0.5 * e.epochs)
+    fell = ramp(float(e.loss[best - 1] - e.loss[-1]) / max(e.floor.loss, 1e-9), 0.02, 0.1)
+    return Verdict(
+        "overtrained",
+        ramp(risen(e), 0.10, 0.30) * late * fell * ramp(gap_then, 0.40, 0.20) * ramp(then / e.floor.loss, 1.0, 0.9),
+        {
+            "best epoch": best,
+            "epochs": e.epochs,
+            "validation loss then": then,
+            "validation loss at the end": float(e.valid_loss[-1]),
+            "training loss then": float(e.loss[best - 1]),
+            "training loss at the end": float(e.loss[-1]),
+        },
+        f"Since epoch {best} the validation loss has risen while the training loss went on falling.",
+        ("S3.16", "S1.66", "S3.09", "S3.14"),
+        (
+            Remedy("early stopping, which keeps the weights of the best epoch", {"early_stopping": _stopping()}),
+            Remedy("fewer epochs", {"epochs": max(1, best)}),
+            Remedy("weight decay", {"penalty": DecoupledDecay(1e-2)}),
+        ),
+    )
+
+
+def _stopping():  # type: ignore[no-untyped-def]
+    from derin.engine.experiment import EarlyStopping
+
+    return EarlyStopping(10)
+
+
+RULES = (bias, variance, both, too_short, overtrained)

@@ -1,0 +1,241 @@
+"""What health shows layer by layer: gradients, units, first weights, BatchNorm, and the last layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from derin.diagnose.evidence import Evidence
+from derin.diagnose.fit import excess
+from derin.diagnose.rate import rate_of, typical_update
+from derin.diagnose.verdict import Remedy, Verdict, ramp
+from derin.optim import Adam, ClipByGlobalNorm
+
+WIDE = {"MSELoss", "RMSELoss", "L1Loss", "HuberLoss", "SmoothL1Loss", "CrossEntropyLoss", "BCEWithLogitsLoss"}
+DEEP = 4  # matrices from which on a product of many factors is the matter
+
+
+def relative_gradients(e: Evidence, at: int = 0) -> list[float]:
+    """Gradient over weight of each matrix, first layer first."""
+    norms, gradients = e.matrices("norm", at), e.matrices("gradient", at)
+    return [gradients[n] / norms[n] for n in norms if norms[n] > 0]
+
+
+def vanishing(e: Evidence) -> Verdict | None:
+    first = relative_gradients(e)
+    later = relative_gradients(e, -1)
+    if len(first) < DEEP:
+        return None
+    falls = [g[0] / max(max(g), 1e-30) for g in (first, later)]
+    return Verdict(
+        "vanishing gradients",
+        ramp(math.log10(max(falls[0], 1e-12)), -1.5, -2.5) * ramp(excess(e), 0.03, 0.15) * ramp(max(first), 1e-9, 1e-6),
+        {
+            "gradient over weight, first layer": first[0],
+            "of the steepest layer": max(first),
+            "matrices in a row": len(first),
+            "at the end": falls[1],
+        },
+        "On its way back through the layers the gradient gets smaller at each of them: the first ones hardly learn.",
+        ("S1.33", "S3.36", "S1.10"),
+        (
+            Remedy("ReLU in place of sigmoid or tanh, with He's first weights"),
+            Remedy("BatchNorm after each linear layer"),
+            Remedy("fewer layers, or Residual(...) around them"),
+            Remedy("Adam, which scales each weight's step", {"optimizer": Adam(1e-3)}),
+        ),
+    )
+
+
+def exploding(e: Evidence) -> Verdict | None:
+    if not e.health:
+        return None
+    first = relative_gradients(e)
+    growth = _growth(e)
+    steep = e.health[0]["gradient_norm"]
+    loss = e.health[0]["eval_mode_loss"] / max(e.floor.loss, 1e-9)
+    return Verdict(
+        "exploding gradients",
+        ramp(len(first), DEEP - 1, DEEP)
+        * ramp(math.log10(max(growth, 1e-12)), 0.1, 0.3)
+        * max(ramp(math.log10(max(steep, 1e-12)), 1, 2), 0.0 if math.isfinite(steep) else 1.0),
+        {
+            "gradient norm at first": steep,
+            "outputs grow from layer to layer by": growth,
+            "first loss over trivial": loss,
+            "matrices in a row": len(first),
+        },
+        "Each layer makes what comes in larger, forward and backward: the product over all of them explodes.",
+        ("S1.33",),
+        (
+            Remedy("smaller first weights: He's for ReLU, Xavier's for tanh"),
+            Remedy("clip the gradient", {"clip": ClipByGlobalNorm(1.0)}),
+            Remedy("BatchNorm after each linear layer"),
+            Remedy("a smaller learning rate", {"optimizer.learning_rate": rate_of(e) / 10}),
+        ),
+    )
+
+
+def _growth(e: Evidence) -> float:
+    """By which factor the deviation of outputs grows from one linear layer to the next, at the first weights."""
+    names = [n.rpartition(".")[0] for n in e.units]
+    layers = e.health[0]["layers"]
+    found = [layers[n]["deviation"] for n in names if n in layers and layers[n]["deviation"] > 0]
+    if len(found) < 3 or not np.isfinite(found).all():
+        return math.inf if len(found) >= 3 else math.nan
+    return float((found[-2] / found[0]) ** (1 / (len(found) - 2)))  # the last layer may be of another kind
+
+
+def dead(e: Evidence) -> Verdict | None:
+    worst, where = max(((_silence(layer), path) for path, layer in _last_look(e).items()), default=(0.0, ""))
+    at_first = _silence(e.health[0]["layers"][where]) if where else 0.0
+    return Verdict(
+        "dead ReLUs",
+        worst * e.relus * (not e.alike) * _from_the_start(e, at_first),
+        {
+            "share of dead units": _at(e, -1, where, "dead"),
+            "share of outputs that are 0": _at(e, -1, where, "zeros"),
+            "layer": where,
+            "dead at the first weights": _at(e, 0, where, "dead"),
+        },
+        "These units put out 0 for every row, so that no gradient reaches them: they will not learn again.",
+        ("S1.18", "S3.36", "S1.19"),
+        (
+            Remedy("LeakyReLU, which lets a gradient through on both sides"),
+            Remedy("first biases of 0"),
+            Remedy("a smaller learning rate, which kills fewer", {"optimizer.learning_rate": rate_of(e) / 3}),
+            Remedy("BatchNorm before the ReLU"),
+        ),
+    )
+
+
+def _silence(layer: Any) -> float:
+    """How sure it is that a layer's units are dead: the same 0 for every row, or 0 for nearly all."""
+    if layer["zeros"] < 0.3:
+        return 0.0
+    return max(ramp(layer["dead"], 0.3, 0.6), ramp(layer["zeros"], 0.85, 0.95))
+
+
+def _last_look(e: Evidence) -> dict[str, Any]:
+    return e.health[-1]["layers"] if e.health else {}
+
+
+def saturated(e: Evidence) -> Verdict | None:
+    worst, where = _worst(e, "saturated")
+    before = _at(e, 0, where, "saturated")
+    return Verdict(
+        "saturated units",
+        ramp(worst, 0.4, 0.65) * _from_the_start(e, before) * (where != _last_layer(e)),
+        {"share of saturated outputs": worst, "layer": where, "at the first weights": before},
+        "Most outputs stand at an end of the sigmoid or tanh, where the slope is 0: little gradient gets through.",
+        ("S1.10", "S1.12", "S3.36", "S1.59"),
+        (
+            Remedy("smaller first weights: Xavier's"),
+            Remedy("BatchNorm before the activation"),
+            Remedy("ReLU in place of sigmoid or tanh"),
+        ),
+    )
+
+
+def _worst(e: Evidence, of: str) -> tuple[float, str]:
+    """The largest value of any layer at the last look, and the layer."""
+    return max(((v[of], path) for path, v in _last_look(e).items() if v[of] == v[of]), default=(0.0, ""))
+
+
+def _at(e: Evidence, line: int, path: str, of: str) -> float:
+    return e.health[line]["layers"].get(path, {}).get(of, math.nan) if e.health else math.nan
+
+
+def _from_the_start(e: Evidence, at_first: float) -> float:
+    """1 where units were so at the first weights, or steps are small: large steps are a cause of their own."""
+    return max(ramp(at_first, 0.2, 0.4), 1 - ramp(typical_update(e), 0.02, 0.08))
+
+
+def _last_layer(e: Evidence) -> str:
+    return list(e.health[-1]["layers"])[-1] if e.health and e.health[-1]["layers"] else ""
+
+
+def first_weights(e: Evidence) -> Verdict | None:
+    if not e.health:
+        return None
+    scales = {n: e.health[0]["weights"][n]["norm"] / math.sqrt(e.units[n]) for n in e.units}
+    if not scales:
+        return None
+    low, high = min(scales.values()), max(scales.values())
+    loss = e.health[0]["eval_mode_loss"] / max(e.floor.loss, 1e-9)
+    alike = e.alike
+    return Verdict(
+        "poor initialisation",
+        max(
+            ramp(math.log10(max(low, 1e-12)), -1.2, -2),
+            ramp(math.log10(max(high, 1e-12)), 0.7, 1.1) * ramp(loss, 2, 5),
+            1.0 * alike,
+        ),
+        {
+            "smallest first weights": low,
+            "largest first weights": high,
+            "all units alike": alike,
+            "first loss over trivial": loss,
+        },
+        "The first weights are all alike, so that all units of a layer learn the same, or of a size that makes "
+        "outputs vanish or explode. Size: deviation times the root of the inputs; torch's is 0.58, He's 1.41.",
+        ("S1.59", "S2.15"),
+        (
+            Remedy("the layers' own first weights: leave weight_init out"),
+            Remedy("He's for ReLU, Xavier's or LeCun's for tanh and sigmoid"),
+        ),
+    )
+
+
+def batchnorm(e: Evidence) -> Verdict | None:
+    if not e.norms or len(e.health) < 2:
+        return None
+    eval_mode, train_mode = (float(np.median(e.over_time(f"{m}_mode_loss")[-3:])) for m in ("eval", "train"))
+    apart, ratio = (eval_mode - train_mode) / max(e.floor.loss, 1e-9), eval_mode / max(train_mode, 1e-9)
+    return Verdict(
+        "misleading BatchNorm statistics",
+        ramp(apart, 0.05, 0.2) * ramp(ratio, 1.2, 1.6),
+        {
+            "loss in evaluation mode": eval_mode,
+            "in training mode, same rows": train_mode,
+            "rows a batch": e.batch,
+            "steps": e.steps,
+        },
+        "On the same rows the net is much worse in evaluation, where it uses the running statistics, than in "
+        "training, where it uses the batch's: these statistics are not those of the data.",
+        ("S1.55", "S4.14", "S4.13"),
+        (
+            Remedy("larger batches", {"batch_size": max(32, 8 * e.batch)}),
+            Remedy("BatchNorm(momentum=0.1), and more steps for it to settle"),
+            Remedy("LayerNorm, which needs no statistics"),
+        ),
+    )
+
+
+def last_layer(e: Evidence) -> Verdict | None:
+    losses = e.losses & {
+        "MSELoss",
+        "RMSELoss",
+        "L1Loss",
+        "HuberLoss",
+        "SmoothL1Loss",
+        "CrossEntropyLoss",
+        "BCEWithLogitsLoss",
+    }
+    if not e.ends or not losses:
+        return None
+    what = "numbers around 0, some beyond its range" if not e.facts.classes else "logits, of any size and sign"
+    return Verdict(
+        "unfitting output layer",
+        0.97,
+        {"the net ends in": e.ends, "the loss wants": what, "training error": e.train.error},
+        f"The net ends in {e.ends}, and the loss takes {what}: predictions are pressed into a range that does not fit "
+        "them" + (", and the loss applies sigmoid or softmax once more." if e.facts.classes else "."),
+        ("S1.35", "S1.37", "S2.13"),
+        (Remedy(f"take {e.ends} off: end with the Linear layer before it"),),
+    )
+
+
+RULES = (vanishing, exploding, dead, saturated, first_weights, batchnorm, last_layer)

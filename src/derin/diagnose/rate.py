@@ -1,0 +1,200 @@
+"""How fast a net learns: the learning rate, the batch, and stretches on which nothing happens."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from derin.diagnose.evidence import Evidence
+from derin.diagnose.fit import excess, falling
+from derin.diagnose.verdict import Remedy, Verdict, ramp
+from derin.optim import Adam, ClipByGlobalNorm
+
+LARGE_STEP = (0.05, 0.3)  # an update as a share of the weights' norm; about 1e-3 is usual
+SMALL_STEP = (3e-4, 5e-5)
+
+
+def typical_update(e: Evidence) -> float:
+    """The median over matrices and looks of update over weight; nan where nothing was measured."""
+    found = [v for line in range(1, len(e.health)) for v in e.matrices("update", line).values() if math.isfinite(v)]
+    return float(np.median(found)) if found else math.nan
+
+
+def first_update(e: Evidence) -> float:
+    """The largest update over weight of a matrix at the first weights."""
+    return max((v for v in e.matrices("update", 0).values() if v == v), default=math.nan)
+
+
+def slope(e: Evidence) -> float:
+    """The gradient's norm, the median over looks, over the trivial loss."""
+    found = e.over_time("gradient_norm")
+    return float(np.median(found)) / max(e.floor.loss, 1e-9) if len(found) else math.nan
+
+
+def unrest(e: Evidence) -> float:
+    """How much the training loss goes up and down from epoch to epoch in the second half, as a share of itself."""
+    curve = e.loss[np.isfinite(e.loss)]
+    curve = curve[len(curve) // 3 :]
+    if len(curve) < 4:
+        return 0.0
+    up = np.maximum(np.diff(curve), 0)
+    return float(
+        up.sum()
+        / max(float(np.abs(np.diff(curve)).sum()), 1e-12)
+        * np.abs(np.diff(curve)).mean()
+        / max(float(np.median(curve)), 1e-9)
+    )
+
+
+def rate_of(e: Evidence) -> float:
+    return float(e.experiment.optimizer.learning_rate)
+
+
+def grew(e: Evidence) -> float:
+    """The worst training loss after the first epoch, over the trivial one."""
+    return float(np.nanmax(e.loss) / max(e.floor.loss, 1e-9)) if len(e.loss) else math.inf
+
+
+def too_high(e: Evidence) -> Verdict | None:
+    step = typical_update(e)
+    stuck = ramp(e.share(e.train), 0.3, 0.8)
+    worse = ramp(grew(e), 1.5, 4.0)
+    sure = (
+        0.95
+        if e.broken
+        else max(
+            ramp(step, *LARGE_STEP) * max(ramp(excess(e), 0.03, 0.15), ramp(unrest(e), 0.05, 0.2)),
+            worse * max(stuck, ramp(unrest(e), 0.05, 0.2)),
+            ramp(unrest(e), 0.08, 0.25) * ramp(step, 0.01, 0.05),
+            ramp(first_update(e), 0.3, 1.0) * max(stuck, ramp(unrest(e), 0.05, 0.2), ramp(excess(e), 0.05, 0.2)),
+        )
+    )
+    return Verdict(
+        "learning rate too high",
+        sure,
+        {
+            "learning rate": rate_of(e),
+            "update over weight": step,
+            "loss goes up and down by": unrest(e),
+            "largest loss over trivial": grew(e),
+            "training broke off": e.broken,
+        },
+        "Steps are so large that they jump over the valley: the loss goes up and down, or grows without bound.",
+        ("S0.23", "S2.08", "S4.01"),
+        (
+            Remedy("a tenth of the learning rate", {"optimizer.learning_rate": rate_of(e) / 10}),
+            Remedy("clip the gradient", {"clip": ClipByGlobalNorm(1.0)}),
+        ),
+    )
+
+
+def too_low(e: Evidence) -> Verdict | None:
+    step = typical_update(e)
+    return Verdict(
+        "learning rate too low",
+        ramp(math.log10(max(step, 1e-12)), math.log10(SMALL_STEP[0]), math.log10(SMALL_STEP[1]))
+        * ramp(excess(e), 0.05, 0.2)
+        * ramp(slope(e), 0.06, 0.15),
+        {
+            "learning rate": rate_of(e),
+            "update over weight": step,
+            "steps": e.steps,
+            "loss fell at the end by": falling(e.loss),
+            "training error": e.train.error,
+        },
+        "Each step changes the weights by much less than a thousandth of themselves, and the loss is still high.",
+        ("S0.23", "S2.08", "S4.01"),
+        (
+            Remedy("ten times the learning rate", {"optimizer.learning_rate": rate_of(e) * 10}),
+            Remedy("a hundred times the learning rate", {"optimizer.learning_rate": rate_of(e) * 100}),
+            Remedy("derin.lr_range_test finds one"),
+        ),
+    )
+
+
+def noise_of(e: Evidence) -> float:
+    """Noise over signal of a batch's gradient, the median over looks."""
+    found = e.over_time("gradient_noise")
+    found = found[np.isfinite(found)]
+    return float(np.median(found)) if len(found) else math.nan
+
+
+def small_batch(e: Evidence) -> Verdict | None:
+    far = max(ramp(excess(e), 0.02, 0.15), ramp(unrest(e), 0.02, 0.08))
+    return Verdict(
+        "batch too small",
+        ramp(e.batch, 9, 4) * ramp(e.rows, 50, 100) * ramp(noise_of(e), 1, 5) * far,
+        {"rows a batch": e.batch, "noise over gradient": noise_of(e), "loss goes up and down by": unrest(e)},
+        "The gradient of so few rows is mostly noise, and the weights follow it.",
+        ("S3.16", "S3.07", "S0.34"),
+        (
+            Remedy("32 rows a batch", {"batch_size": 32}),
+            Remedy("a tenth of the learning rate", {"optimizer.learning_rate": rate_of(e) / 10}),
+        ),
+    )
+
+
+def large_batch(e: Evidence) -> Verdict | None:
+    smaller = max(16, min(64, e.rows // 20))
+    return Verdict(
+        "batch too large",
+        ramp(e.per_epoch, 6, 3)
+        * ramp(e.rows, 150, 250)
+        * ramp(falling(e.loss), 0.02, 0.06)
+        * ramp(excess(e), 0.03, 0.12)
+        * ramp(e.steps, 400, 200),
+        {
+            "rows a batch": e.batch,
+            "steps an epoch": e.per_epoch,
+            "steps": e.steps,
+            "loss fell at the end by": falling(e.loss),
+            "noise over gradient": noise_of(e),
+        },
+        f"An epoch is {e.per_epoch} step{'s' * (e.per_epoch > 1)}: all rows are read for a gradient that far fewer "
+        "would give, and the net has hardly moved.",
+        ("S3.16", "S3.07", "S0.34"),
+        (
+            Remedy(f"{smaller} rows a batch", {"batch_size": smaller}),
+            Remedy("a larger learning rate", {"optimizer.learning_rate": rate_of(e) * 5}),
+        ),
+    )
+
+
+def plateau(e: Evidence) -> Verdict | None:
+    """No slope, no success, and a net that could do better: its hidden layers still act as one line."""
+    flat = ramp(abs(falling(e.loss)), 0.03, 0.01)
+    learned = e.share(e.train)
+    possible = e.ceiling is not None and e.share(e.ceiling) < 0.7 * learned
+    step = typical_update(e)
+    held = e.experiment.penalty is not None or getattr(e.experiment.optimizer, "weight_decay", 0.0) > 0.1
+    return Verdict(
+        "plateau or saddle",
+        flat
+        * ramp(learned, 0.6, 0.85)
+        * possible
+        * (e.hidden > 0)
+        * ramp(slope(e), 0.5, 0.15)
+        * ramp(step, 1e-6, 1e-5)
+        * ramp(step, 0.05, 0.02)
+        * (0.3 if held else 1.0),
+        {
+            "loss fell at the end by": falling(e.loss),
+            "loss": float(e.loss[-1]) if e.epochs else math.nan,
+            "trivial loss": e.floor.loss,
+            "gradient norm over trivial loss": slope(e),
+            "update over weight": step,
+        },
+        "The loss stands still near the trivial one although there is more to learn: the gradient is small here, "
+        "not because a minimum was reached but on a flat stretch or near a saddle point.",
+        ("S4.19", "S1.38"),
+        (
+            Remedy("Adam, which takes longer steps where the slope is small", {"optimizer": Adam(3e-3)}),
+            Remedy("momentum and a larger learning rate", {"optimizer.learning_rate": rate_of(e) * 10}),
+            Remedy("larger first weights (He)"),
+            Remedy("train longer", {"epochs": 5 * e.experiment.epochs}),
+        ),
+    )
+
+
+RULES = (too_high, too_low, small_batch, large_batch, plateau)

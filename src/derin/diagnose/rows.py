@@ -1,0 +1,139 @@
+"""What is wrong with the rows: answers, columns, and how they were cut into parts."""
+
+from __future__ import annotations
+
+import math
+
+from derin.diagnose.evidence import Evidence
+from derin.diagnose.verdict import Remedy, Verdict, ramp
+
+
+def unnormalised(e: Evidence) -> Verdict | None:
+    low, high = e.facts.spread
+    far = max(high, e.facts.offset)
+    return Verdict(
+        "unnormalised inputs",
+        max(ramp(math.log10(max(far, 1e-12)), 0.7, 1.3), ramp(math.log10(max(high, 1e-12)), -1.3, -2.3))
+        if far == far
+        else 0.0,
+        {"largest mean of a column": e.facts.offset, "largest deviation": high, "smallest deviation": low},
+        "Columns are far from mean 0 and deviation 1: the loss is a long narrow valley, and units saturate.",
+        ("S4.09",),
+        (
+            Remedy("standardise the columns, as derin.data.load does: (x - mean) / deviation of the training rows"),
+            Remedy("BatchNorm as the first layer"),
+        ),
+    )
+
+
+def imbalance(e: Evidence) -> Verdict | None:
+    shares = e.facts.classes
+    if len(shares) < 2 or not e.valid.recall or e.experiment.class_weights is not None:
+        return None
+    rare = min(range(len(shares)), key=lambda c: shares[c] if shares[c] > 0 else 2.0)
+    common = max(range(len(shares)), key=lambda c: shares[c])
+    recall, other = (e.valid.recall[c] if c < len(e.valid.recall) else math.nan for c in (rare, common))
+    return Verdict(
+        "class imbalance ignored",
+        ramp(shares[rare] * len(shares), 0.45, 0.25) * ramp(recall, 0.55, 0.35) * ramp(other, 0.6, 0.8),
+        {
+            "share of the rarest class": shares[rare],
+            "class": rare,
+            "share of it that is found": recall,
+            "share of the commonest that is found": other,
+            "class weights": "none",
+        },
+        "One class is rare, and the net gets a low loss by hardly ever naming it.",
+        ("S3.28",),
+        (
+            Remedy("weights that make up for the numbers", {"class_weights": "balanced"}),
+            Remedy("oversampling of the rare class, or SMOTE"),
+            Remedy("a lower threshold: run.choose_threshold('f1')"),
+        ),
+    )
+
+
+def shuffled(e: Evidence) -> Verdict | None:
+    if not e.judged or e.ceiling is None:
+        return None
+    best = min(e.share(e.ceiling), e.share(e.valid))
+    loss = e.ceiling.loss / max(e.floor.loss, 1e-9)
+    spread = e.noise
+    return Verdict(
+        "shuffled labels",
+        ramp(best + spread, 0.88, 0.97) * ramp(loss, 0.93, 0.99) * ramp(e.rows, 60, 150),
+        {
+            "validation error": e.valid.error,
+            "gradient boosting's": e.ceiling.error,
+            "trivial error": e.floor.error,
+            "training error": e.train.error,
+            "gradient boosting's loss over trivial": loss,
+        },
+        "Neither the net nor gradient boosting does better on fresh rows than guessing: the answers have nothing to "
+        "do with the inputs. Were they shuffled, or joined to the wrong rows?",
+        ("S3.12",),
+        (Remedy("check how rows and answers were joined"), Remedy("look for columns that do tell of the answer")),
+    )
+
+
+def leak(e: Evidence) -> Verdict | None:
+    facts = e.facts
+    if facts.leak < 0 or facts.without_leak != facts.without_leak:
+        return None
+    alone, without = (v / max(e.floor.error, 1e-9) for v in (facts.leak_error, facts.without_leak))
+    return Verdict(
+        "target leak",
+        ramp(alone, 0.08, 0.03) * ramp(without - alone, 0.05, 0.15),
+        {
+            "column": facts.leak,
+            "error from it alone": facts.leak_error,
+            "error of gradient boosting without it": facts.without_leak,
+            "trivial error": e.floor.error,
+            "validation error": e.valid.error,
+        },
+        f"Column {facts.leak} alone gives the answer almost exactly, and the others do not: was it written down after "
+        "the answer was known?",
+        ("S3.09",),
+        (Remedy(f"leave column {facts.leak} out, unless it is known when predicting"),),
+    )
+
+
+def drift(e: Evidence) -> Verdict | None:
+    area, error = e.facts.drift, e.facts.drift_error
+    return Verdict(
+        "different distributions",
+        ramp(area - 2 * error, 0.58, 0.68),
+        {
+            "area of a classifier that tells the parts apart": area,
+            "standard error": error,
+            "training error": e.train.error,
+            "validation error": e.valid.error,
+        },
+        "Training and validation rows can be told apart by their inputs alone: they are not of one distribution, so "
+        "that the validation score says little about either (covariate shift: black cats, then coloured ones).",
+        ("S4.13",),
+        (
+            Remedy("shuffle before cutting, or cut by group or time on purpose"),
+            Remedy("rows like those of validation in training"),
+            Remedy("leave out, or transform, the columns that differ"),
+        ),
+    )
+
+
+def duplicates(e: Evidence) -> Verdict | None:
+    return Verdict(
+        "duplicated rows",
+        ramp(e.facts.shared - e.facts.by_chance, 0.02, 0.08) * ramp(e.facts.agreeing, 0.9, 0.97),
+        {
+            "validation rows that stand in training": e.facts.shared,
+            "expected by chance": e.facts.by_chance,
+            "of equal inputs, answers equal": e.facts.agreeing,
+            "validation error": e.valid.error,
+        },
+        "Rows of validation were learned from: the score says how well they were remembered.",
+        ("S3.09",),
+        (Remedy("remove repeated rows before cutting"), Remedy("cut with group=, so that copies stay together")),
+    )
+
+
+RULES = (unnormalised, imbalance, shuffled, leak, drift, duplicates)

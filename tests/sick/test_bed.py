@@ -1,0 +1,27 @@
+"""The test bed: the right verdict first in nine of ten sick runs, in the top two nearly always, healthy ones left alone."""
+
+import pytest
+from bench.sickbed import answered, figures
+from cases import CASES, HEALTHY
+
+pytestmark = pytest.mark.usefixtures("watched")
+
+
+def test_the_bed_is_as_large_as_it_must_be():
+    causes = {c.cause for c in CASES} - {HEALTHY}
+    for held_out in (False, True):
+        half = [c for c in CASES if c.held_out == held_out]
+        assert {c.cause for c in half} == causes | {HEALTHY}
+        assert sum(c.cause != HEALTHY for c in half) >= 40
+    assert sum(c.cause == HEALTHY for c in CASES) >= 15
+    assert len({c.name for c in CASES}) == len(CASES)
+
+
+@pytest.mark.slow
+def test_the_right_verdict_comes_first(shared_data, monkeypatch):
+    found = [answered(c) for c in CASES]
+    wrong = {a.case.name: a.names[:3] for a in found if not a.first}
+    seen = figures(found)
+    assert seen["first"] >= 0.90, wrong
+    assert seen["top two"] >= 0.97, wrong
+    assert seen["false alarms"] <= 1, wrong
