@@ -56,6 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     from typer import Abort, BadParameter
 
+    import derin.cli.curing
     import derin.cli.diagnosing
     import derin.cli.tracing  # noqa: F401  they add their commands to the app
     from derin.cli.options import as_options

@@ -90,10 +90,11 @@ class Block:
 class Population:
     """Members whose tasks have one structure; see the module's head.
 
-    folds: a Fold of arrays with a leading axis, of which each member has one; then `valid` is None. shared_order:
-    members are always in the same epoch and see the same batches. block: members vmapped together; None: what a
-    short measurement finds faster, or with measure=False what the size of the net suggests, the same each time.
-    threads: None for one a core, or a device.
+    folds: a Fold of arrays with a leading axis, of which each member has one; then `valid` is None. order_seed: the
+    order of the rows follows from it, or from each member's own seed if it is None. shared_order: members are always
+    in the same epoch and see the same batches. block: members vmapped together; None: what a short measurement finds
+    faster, or with measure=False what the size of the net suggests, the same each time. threads: None for one a core,
+    or a device.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Population:
         slots: int,
         *,
         folds: Fold | None = None,
-        order_seed: int = 0,
+        order_seed: int | None = 0,
         shared_order: bool = False,
         block: int | None = None,
         threads: int | None = None,
@@ -117,7 +118,7 @@ class Population:
         self.places = [devices[i % len(devices)] for i in range(count)]
         self.data = {d: jax.device_put((rows, valid, folds), d) for d in devices[:count]}
         self.like = jax.ShapeDtypeStruct((1, *rows.x.shape[1:]), rows.x.dtype)
-        self.order_key = key_bits(order_seed)
+        self.order_key = None if order_seed is None else key_bits(order_seed)
         self.shared_order = shared_order and folds is None
         self.pool = ThreadPoolExecutor(count) if count > 1 else None
         self.measure = measure
@@ -375,7 +376,7 @@ def _epochs(
     valid: Rows | None,
     folds: Fold | None,
 ) -> tuple[Any, Seen]:
-    order = None
+    order, own_order = None, None if order_key is None else key_of(order_key)
     if shared_order:  # that of the epoch in which all who are alive are
         at = jnp.max(jnp.where(alive, carries.epoch, 0))
         order = engine.epoch_order(jax.tree.unflatten(tree, leaves), at, rows.x.shape[0], key_of(order_key))
@@ -385,7 +386,7 @@ def _epochs(
         mine = None if folds is None else jax.tree.map(lambda a: a[fold], folds)
         stopped = carry.done
         carry = carry._replace(done=stopped | ~alive)
-        carry, report = engine.epoch(task, carry, rows, valid, key_of(key), total, order, mine, key_of(order_key))
+        carry, report = engine.epoch(task, carry, rows, valid, key_of(key), total, order, mine, own_order)
         carry = carry._replace(done=jnp.where(alive, carry.done, stopped))
         return carry, Seen(report, carry.epoch, carry.done, carry.broken_at >= 0)
 

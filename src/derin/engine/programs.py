@@ -55,7 +55,8 @@ def program(
 
 # XLA gives YNNPACK convolutions that Eigen does in half the time where the map changes from step to step; what it gives
 # YNNPACK of products and sums stays as it is (bench/conv.py)
-_options: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+_YNNPACK = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+_options: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": _YNNPACK}
 
 
 def _compiled(lowered: Any, one_thread: bool, hasty: bool) -> Callable:

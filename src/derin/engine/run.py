@@ -191,6 +191,12 @@ class Run:
 
         return resume(self, data, **options)
 
+    def try_remedies(self, data: Any = None, **options: Any) -> Any:
+        """Try what may help this run, beside a lane that changes nothing; see derin.diagnose.remedies.try_remedies."""
+        from derin.diagnose.remedies import try_remedies
+
+        return try_remedies(self, data, **options)
+
     def reload_data(self) -> Any:
         """The data this run was trained on, read again from where they came."""
         from derin.data import load

@@ -165,13 +165,18 @@ def _class_weights(
     if given == "balanced":
         if counts is None:
             raise DataError("balanced class weights need the number of training rows of each class.")
-        n = sum(counts)
-        return tuple(n / (len(counts) * c) if c else 0.0 for c in counts)
+        return balanced_weights(counts)
     if len(given) != len(labels):
         raise SpecError(
             f"class_weights has {len(given)} numbers, and {targets[0].name!r} has {len(labels)} classes: {labels}."
         )
     return tuple(given)
+
+
+def balanced_weights(counts: tuple[int, ...]) -> tuple[float, ...]:
+    """n / (classes * rows of the class) for each class, 0 for one without rows.   S3.28"""
+    n = sum(counts)
+    return tuple(n / (len(counts) * c) if c else 0.0 for c in counts)
 
 
 def _check_monitor(task: Task) -> None:

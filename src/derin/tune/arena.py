@@ -120,7 +120,8 @@ class Arena:
 
     def population(self, experiment: Experiment, slots: int, **how: Any) -> Population:
         task = self.tasks_of(experiment)[0]
-        return Population(task, self.rows, self.valid, slots, folds=self.folds, order_seed=self.seeds[0], **how)
+        how = {"order_seed": self.seeds[0]} | how
+        return Population(task, self.rows, self.valid, slots, folds=self.folds, **how)
 
     def like(self, experiment: Experiment) -> Any:
         """Shapes of a member's state."""
