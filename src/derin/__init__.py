@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from derin import data, nn, optim, spec
     from derin.data import load as load_data
     from derin.diagnose import diagnose, learning_curve
-    from derin.engine import EarlyStopping, Experiment, Run, fit, load, lr_range_test
+    from derin.engine import EarlyStopping, Experiment, Run, branch, fit, load, lr_range_test, replay, rewind
     from derin.errors import DataError, DerinError, ModelError, RunError, SpecError, TrainingFailed
     from derin.models import LinearRegression, LogisticRegression, SoftmaxRegression
     from derin.trace import trace
@@ -45,6 +45,7 @@ __all__ = [
     "SoftmaxRegression",
     "SpecError",
     "TrainingFailed",
+    "branch",
     "choice",
     "cross_validate",
     "data",
@@ -60,6 +61,8 @@ __all__ = [
     "nn",
     "one_minus_log",
     "optim",
+    "replay",
+    "rewind",
     "spec",
     "trace",
     "tune",
@@ -72,7 +75,9 @@ _HOMES = {
     "cross_validate": "tune",
     "learning_curve": "diagnose",
     **dict.fromkeys(("choice", "integer", "log", "log_integer", "one_minus_log", "uniform"), "distributions"),
-    **dict.fromkeys(("EarlyStopping", "Experiment", "Run", "fit", "load", "lr_range_test"), "engine"),
+    **dict.fromkeys(
+        ("EarlyStopping", "Experiment", "Run", "branch", "fit", "load", "lr_range_test", "replay", "rewind"), "engine"
+    ),
     **dict.fromkeys(("LinearRegression", "LogisticRegression", "SoftmaxRegression"), "models"),
 }
 

@@ -3,6 +3,8 @@
     main      exit codes, errors as one line, warnings as notes       commands  what each command does
     tuning    tune, cv, study and retest                              studies   what they say
     tracing   trace                                                   diagnosing   diagnose
+    sitting   set, pause, continue, stop, status, watch, replay, rewind, branch
+    reporting report, of a run or a study
     options   what the commands that read data have in common         files     experiment files, read and written
     show      tables and curves as text                               predictions   predictions as CSV and Parquet
 
@@ -56,9 +58,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     from typer import Abort, BadParameter
 
-    import derin.cli.curing
-    import derin.cli.diagnosing
-    import derin.cli.tracing  # noqa: F401  they add their commands to the app
+    from derin.cli import curing, diagnosing, reporting, sitting, tracing  # noqa: F401  they add their commands
     from derin.cli.options import as_options
     from derin.cli.tuning import app
 

@@ -84,6 +84,9 @@ SourceToFit = Annotated[
         "file (.toml) of `derin new`.",
     ),
 ]
+SourceOrStart = Annotated[
+    Text, argument("[SOURCE]", SourceToFit.__metadata__[0].help + " With --from it may be left out.")  # type: ignore[attr-defined]
+]
 SourceToSee = Annotated[str, argument("SOURCE", "The data, as for `derin fit`.")]
 SourceToPredict = Annotated[str, argument("SOURCE", "Rows like those of training; the target may be absent.")]
 SourceToScore = Annotated[
@@ -135,6 +138,10 @@ DataOfFile = Annotated[
     ),
 ]
 MovedData = Annotated[Text, option("--data", metavar="SOURCE", help="Where the same data are now, if they moved.")]
+FromRun = Annotated[
+    Text,
+    option("--from", metavar="RUN", help="Begin with the weights of this run; what fits by name and shape is taken."),
+]
 RunFolderOut = Annotated[
     Text,
     option("--out", "-o", metavar="FOLDER", help="Where the run is kept: a new folder (runs/NAME-1, -2, ...)."),
@@ -180,31 +187,48 @@ derin fit titanic.csv --target Survived
 derin fit houses.csv --target price --net mlp:256,128 --epochs 50
 derin fit photos/ --net cnn --image-size 64 --out runs/photos
 derin fit titanic.toml --set optimizer.learning_rate=0.003
+derin fit --from runs/titanic-1 --set batch_size=32
 """,
 )
 @with_data_options
 def fit(
-    source: SourceToFit,
+    source: SourceOrStart = None,
     net: Net = None,
     epochs: Epochs = None,
     seed: Seed = None,
     set: Set = None,
     data: DataOfFile = None,
+    start: FromRun = None,
     out: RunFolderOut = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     reading: dict[str, Any] = {},  # noqa: B006  filled by with_data_options
 ) -> Answer:
     """Train a network, keep it in a run folder, and say how good it is on rows it has not seen."""
+    from derin.errors import SpecError
+
     silent = quiet or as_json
-    experiment, source, reading, name = _what_to_train(source, data, reading)
+    begun = _run(start) if start is not None else None
     if out is not None:
         _refuse_existing(Path(out))
-    dataset = _load(source, reading)
+    if source is not None:
+        experiment, source, reading, name = _what_to_train(source, data, reading)
+        dataset = _load(source, reading)
+    elif begun is None:
+        raise SpecError("name what to learn from: derin fit SOURCE, or a run to begin with: derin fit --from RUN.")
+    elif reading:
+        raise SpecError(f"{', '.join(reading)}: these say how to read a source, and --from reads that of its run.")
+    else:
+        experiment, name = None, _name(str(start))
+        dataset = _load(data, begun.about_data["options"]) if data is not None else begun.reload_data()
+    if experiment is None and begun is not None:
+        experiment = begun.experiment
     experiment = _experiment(dataset, experiment, net, set, epochs, seed)
     if not silent:
         print(_about(dataset, experiment), file=sys.stderr)
-    run = _in_folder(name, out, "runs", lambda path: experiment.fit(dataset, out=path, progress=not silent))
+    run = _in_folder(
+        name, out, "runs", lambda path: experiment.fit(dataset, out=path, start=begun, progress=not silent)
+    )
     return run if isinstance(run, Answer) else _trained(run, dataset)
 
 
@@ -642,6 +666,11 @@ def _trained(run: Run, dataset: Dataset) -> Answer:
         )
         return Answer(values, "", 130)
     lines = []
+    if run.stopped == "stopped":
+        values["resume"] = f"derin resume {_quoted(run.path)}"
+        lines.append(
+            f"stopped after {len(run.history)} of {run.experiment.epochs} epochs; to go on: {values['resume']}"
+        )
     if run.stopped == "early stopping":
         lines.append(f"stopped early, after {len(run.history)} epochs; epoch {run.best_epoch} was the best")
     judge = next((name for name in ("test", "valid") if len(dataset.parts[name].x)), None)

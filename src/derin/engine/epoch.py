@@ -105,8 +105,8 @@ class Report(NamedTuple):
     improved: jax.Array  # bool
 
 
-def start(task: Task, key: jax.Array, x: Any) -> Carry:
-    """Fresh weights for inputs shaped like x, and the optimiser's first state."""
+def start(task: Task, key: jax.Array, x: Any, given: Arrays | None = None) -> Carry:
+    """Fresh weights for inputs shaped like x, or those `given` by name, and the optimiser's first state."""
     optimizer, average = task.experiment.optimizer, task.experiment.average
     if optimizer.full_batches and task.experiment.batch_size != "full":
         raise SpecError(
@@ -114,6 +114,9 @@ def start(task: Task, key: jax.Array, x: Any) -> Carry:
             f'batch_size="full", got batch_size={task.experiment.batch_size}. AdamW, for one, takes batches.'
         )
     params, state = look_and_draw(task, key, x)
+    if given:
+        taken = {n: jnp.copy(a) for n, a in given.items()}  # a copy: training gives its buffers away
+        params, state = ({n: taken.get(n, a) for n, a in arrays.items()} for arrays in (params, state))
     zero = jnp.int32(0)
     return Carry(
         params,

@@ -99,7 +99,7 @@ class Experiment(Spec):
             raise SpecError(f"seed must be a whole number from 0 to 2**32 - 1, got {self.seed}.")
 
     def fit(self, data: Any, **options: Any) -> Run:
-        """Train on `data`; options are those of derin.fit: out, callbacks, progress.
+        """Train on `data`; options are those of derin.fit: out, start, callbacks, progress.
 
         Raises DataError, ModelError, SpecError for what cannot be trained, TrainingFailed for a loss that
         is not finite.

@@ -5,6 +5,8 @@ runs/NAME/history.jsonl     one line an epoch       runs/NAME/journal.jsonl  eve
 runs/NAME/checkpoints/      the newest checkpoint: weights, best weights, optimiser, counters
 runs/NAME/health.jsonl      what was measured layer by layer after some of the epochs
 runs/NAME/threshold.json    from which probability on a row is positive, where one was chosen
+runs/NAME/turns/            the state before each change of a value in mid-run
+runs/NAME/start/            the weights it began with, where those of another run were given
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import jax
 
 from derin import spec
-from derin.engine import checkpoint
+from derin.engine import checkpoint, journal
 from derin.engine.checkpoint import (
     folder_that_appears_whole,
     missing_parents,
@@ -29,6 +32,8 @@ from derin.engine.checkpoint import (
 )
 from derin.engine.epoch import Carry
 from derin.engine.experiment import Experiment
+from derin.engine.journal import Line
+from derin.engine.lock import Lock, holder
 from derin.engine.threshold import DecisionThreshold
 from derin.errors import RunError
 
@@ -57,6 +62,34 @@ class RunFolder:
             (fresh / "checkpoints").mkdir()
         return cls(path, made)
 
+    def branched(self, out: Path, experiment: Experiment, at: Path | None, step: int, epoch: int) -> RunFolder:
+        """A new run folder: this one as it stood at a checkpoint (None: at the start), and its journal till then."""
+        refuse_existing(out)
+        made = missing_parents(out)
+        lines = [
+            line
+            for line in self.journal()
+            if line["kind"] == "start" or (line["step"] < step and line["kind"] != "threshold")
+        ]
+        with folder_that_appears_whole(out) as fresh:
+            write_synced(fresh / "experiment.json", spec.to_json(experiment).encode())
+            write_synced(fresh / "data.json", (self.path / "data.json").read_bytes())
+            write_synced(fresh / "journal.jsonl", "".join(map(_line, lines)).encode())
+            for name in ("history.jsonl", "health.jsonl"):
+                if (self.path / name).exists():
+                    kept = (self.path / name).read_text(encoding="utf-8").splitlines(keepends=True)
+                    kept = [line for line in kept if json.loads(line)["epoch"] <= epoch]
+                    write_synced(fresh / name, "".join(kept).encode())
+            (fresh / "checkpoints").mkdir()
+            if at is not None:
+                shutil.copytree(at, fresh / "checkpoints" / f"epoch-{epoch:06d}")
+            if (self.path / "start").is_dir():
+                shutil.copytree(self.path / "start", fresh / "start")
+            for when, kept_turn in self.turns():
+                if when < step:
+                    shutil.copytree(kept_turn, fresh / "turns" / kept_turn.name)
+        return RunFolder(out, made)
+
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """The folder of a run that exists. Raises RunError."""
@@ -73,7 +106,32 @@ class RunFolder:
         if not isinstance(found, Experiment):
             raise RunError(f"{self.path / 'experiment.json'} holds a {type(found).__name__}, not an Experiment.")
         spec.require_fixed(found, f"the run in {self.path}")
-        return found
+        return journal.present(found, self.journal(), self.path)
+
+    def journal(self) -> list[Line]:
+        """What was changed, by whom and when, the oldest first."""
+        return journal.read(self.path)
+
+    def status(self) -> str:
+        """What the newest checkpoint says: "running", "paused", "finished", "interrupted" ...; or "not started"."""
+        found = self.checkpoint()
+        return checkpoint.read_manifest(found).get("status", "running") if found else "not started"
+
+    def writer(self) -> str | None:
+        """The number of the process that trains the run now, or None."""
+        return holder(self.path)
+
+    def epochs_saved(self) -> int:
+        """Epochs that the newest checkpoint is of."""
+        found = self.checkpoint()
+        return int(checkpoint.read_manifest(found)["epoch"]) if found else 0
+
+    def epochs_written(self) -> int:
+        """Lines of the history; a run that trains may have more of them than its checkpoint."""
+        try:
+            return (self.path / "history.jsonl").read_bytes().count(b"\n")
+        except OSError as error:
+            raise RunError(f"{self.path / 'history.jsonl'} cannot be read: {error.strerror}.") from None
 
     def about_data(self) -> dict[str, Any]:
         """data.json, with the schema as a spec."""
@@ -130,6 +188,10 @@ class RunFolder:
         return checkpoint.newest(self.path / "checkpoints")
 
     # -- writing
+    def lock(self) -> Lock:
+        """Held while the folder is written: `with folder.lock():` raises RunError if another process does."""
+        return Lock(self.path, "run")
+
     def append(self, line: dict[str, Any], name: str = "history.jsonl") -> None:
         """One more line of history, or of health.jsonl."""
         try:
@@ -153,47 +215,93 @@ class RunFolder:
     ) -> None:
         """Write threshold.json, or remove it, and say so in the journal."""
         old = self.threshold()
-        change = {"path": "threshold", "old": spec.to_dict(old), "new": spec.to_dict(threshold)}
-        at = {"epoch": len(history), "step": history[-1]["step"] if history else 0}
-        file, journal = self.path / "threshold.json", self.path / "journal.jsonl"
-        lines = journal.read_text(encoding="utf-8") if journal.exists() else ""
+        file = self.path / "threshold.json"
         if threshold is not None:
             replace_file(file, spec.to_json(threshold).encode())
         else:
             file.unlink(missing_ok=True)
         if old != threshold:
-            replace_file(journal, (lines + _line(at | change | {"reason": why or "chosen"})).encode())
+            self.note(_change(history, "threshold", "threshold", old, threshold, why or "chosen"))
 
     def reopen(
-        self, experiment: Experiment, history: list[dict[str, Any]], health: Sequence[dict[str, Any]] = ()
+        self,
+        experiment: Experiment,
+        history: list[dict[str, Any]],
+        step: int,
+        health: Sequence[dict[str, Any]] = (),
     ) -> None:
         """Before a run is continued: the history as of the checkpoint, and the experiment if it has changed."""
         replace_file(self.path / "history.jsonl", "".join(map(_line, history)).encode())
         if health or (self.path / "health.jsonl").exists():
             replace_file(self.path / "health.jsonl", "".join(map(_line, health)).encode())
-        if experiment != self.experiment():
-            journal = self.path / "journal.jsonl"
-            lines = journal.read_text(encoding="utf-8") if journal.exists() else ""
-            for path, old, new in spec.diff(self.experiment(), experiment):
-                at = {"epoch": len(history), "step": history[-1]["step"] if history else 0}
-                change = {"path": path, "old": spec.to_dict(old), "new": spec.to_dict(new)}
-                lines += _line(at | change | {"reason": "resumed with another value"})
-            replace_file(journal, lines.encode())
-            replace_file(self.path / "experiment.json", spec.to_json(experiment).encode())
+        found = spec.diff(self.experiment(), experiment)
+        if found:
+            why = "resumed with another value"
+            self.note(*(_change(history, "set", path, old, new, why) | {"step": step} for path, old, new in found))
+        self.rewrite(experiment)
+
+    def rewrite(self, experiment: Experiment) -> None:
+        """experiment.json with the present values; the journal has the earlier ones."""
+        replace_file(self.path / "experiment.json", spec.to_json(experiment).encode())
+
+    def note(self, *lines: Line) -> None:
+        """More lines of the journal."""
+        file = self.path / "journal.jsonl"
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        now = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        order = ("step", "epoch", "time", "kind", "path", "old", "new", "reason", "by", "request")
+        whole = [{k: (line | now).get(k) for k in order if k in line | now} for line in lines]
+        replace_file(file, (before + "".join(map(_line, whole))).encode())
+
+    def keep_turn(self, step: int) -> None:
+        """Keep the newest checkpoint, which is that of this step: a way back to before a change."""
+        newest, kept = self.checkpoint(), self.path / "turns" / f"step-{step:08d}"
+        if newest is None or kept.exists():
+            return
+        with folder_that_appears_whole(kept) as fresh:
+            for file in newest.iterdir():
+                try:
+                    os.link(file, fresh / file.name)
+                except OSError:  # a file system without links
+                    shutil.copy2(file, fresh / file.name)
+
+    def keep_start(self, carry: Carry, run: Path | None, epochs: int) -> None:
+        """Write the state that weights of another run were put in, and say so in the journal."""
+        checkpoint.save(self.path / "start", 0, carry, {"status": "start"})
+        why = f"begun with the weights of {run or 'a run in memory'}, {epochs} epochs old"
+        self.note({"step": 0, "epoch": 0, "kind": "start", "path": None, "old": None, "new": None, "reason": why})
+
+    def load_start(self, like: Any) -> Carry | None:
+        """The state at the start where weights were given, or None."""
+        found = checkpoint.newest(self.path / "start")
+        return jax.tree.map(jax.numpy.asarray, checkpoint.load(found, like)[0]) if found else None
+
+    def turns(self) -> list[tuple[int, Path]]:
+        """(step, checkpoint) of the states that were kept, the earliest first."""
+        found = sorted((self.path / "turns").glob("step-*"))
+        return [(int(p.name[5:]), p) for p in found if p.name[5:].isdigit() and (p / "manifest.json").is_file()]
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that failed before its first checkpoint: there is nothing to go on from."""
         if self.checkpoint() is None:
-            shutil.rmtree(self.path, ignore_errors=True)
-            remove_empty(self.made)
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove the folder, and those that were made for it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        remove_empty(self.made)
 
     def load_carry(self, like: Any) -> tuple[Carry | None, dict[str, Any]]:
         """The training state of the newest checkpoint, or None where there is none yet."""
-        found = self.checkpoint()
-        if found is None:
-            return None, {}
-        arrays, manifest = checkpoint.load(found, like)
-        return jax.tree.map(jax.numpy.asarray, arrays), manifest
+        while (found := self.checkpoint()) is not None:
+            try:
+                arrays, manifest = checkpoint.load(found, like)
+            except RunError:
+                if self.checkpoint() == found:
+                    raise
+                continue  # another process trains the run and has written a newer one just now
+            return jax.tree.map(jax.numpy.asarray, arrays), manifest
+        return None, {}
 
 
 def refuse_existing(path: Path) -> None:
@@ -215,6 +323,12 @@ def describe_data(data: Any, counts: tuple[int, ...] | None) -> dict[str, Any]:
         "input": [str(data.train.x.dtype), list(data.train.x.shape[1:])],
         "class_counts": counts,
     }
+
+
+def _change(history: Sequence[dict[str, Any]], kind: str, path: str, old: Any, new: Any, why: str) -> Line:
+    step = history[-1]["step"] if history else 0
+    at = {"step": step, "epoch": len(history), "kind": kind, "path": path}
+    return at | {"old": journal.as_json(old), "new": journal.as_json(new), "reason": why, "by": "derin"}
 
 
 def _line(values: dict[str, Any]) -> str:

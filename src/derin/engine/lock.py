@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class Lock:
         except OSError as error:
             raise RunError(f"cannot write {self.file}: {error.strerror}.") from None
         try:
-            _lock(self.handle)
+            _lock_soon(self.handle)
         except OSError:
             self.handle.seek(0)
             who = self.handle.read().strip()
@@ -40,6 +41,30 @@ class Lock:
     def __exit__(self, *_: Any) -> None:
         self.handle.truncate(0)  # the file stays: removing it would let two in
         self.handle.close()
+
+
+def holder(folder: Path) -> str | None:
+    """The number of the process that writes in the folder ("unknown" if it has not said so), or None."""
+    try:
+        with open(folder / ".lock", "r+") as handle:
+            try:
+                _lock(handle)
+            except OSError:
+                handle.seek(0)
+                return handle.read().strip() or "unknown"
+    except OSError:  # never locked, or not ours to write
+        return None
+    return None
+
+
+def _lock_soon(handle: Any) -> None:
+    """Lock it; one who only asks who holds it (`holder`) has it for a moment."""
+    for _ in range(4):
+        try:
+            return _lock(handle)
+        except OSError:
+            time.sleep(0.02)
+    _lock(handle)
 
 
 def _lock(handle: Any) -> None:

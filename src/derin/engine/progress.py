@@ -59,6 +59,11 @@ class Progress:
         at = f"epoch {number:>{len(str(self.epochs))}}/{self.epochs}"
         return "  ".join([at, *numbers, f"{rate:,.0f} steps/s", *ahead])
 
+    def say(self, text: str) -> None:
+        """A line of its own, which stays."""
+        if self.shown:
+            self._print(text)
+
     def end(self) -> None:
         """Leave the last line standing."""
         if self.live and self.line:

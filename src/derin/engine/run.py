@@ -13,6 +13,7 @@ from derin.engine import epoch as engine
 from derin.engine.epoch import Carry, Task
 from derin.engine.experiment import Experiment
 from derin.engine.folder import RunFolder
+from derin.engine.journal import ask_to_set, ask_trainer
 from derin.engine.predict import blocks, predicted_blocks, predictor
 from derin.engine.programs import program
 from derin.engine.threshold import DecisionThreshold, best_threshold, parsed_rule
@@ -49,6 +50,7 @@ class Run:
         self.begun = begun or []  # losses of the steps done of an epoch that was left, where data stream
         self.threshold: DecisionThreshold | None = None  # see choose_threshold
         self.health: list[dict[str, Any]] = []  # a line of numbers by layer for each epoch that was looked at
+        self.start: Run | None = None  # whose weights it began with
         self._quick: Any = None
 
     @property
@@ -131,7 +133,8 @@ class Run:
             named = on if isinstance(on, (str, Path)) else "rows in memory"
             found = DecisionThreshold(value, rule, targets[0].labels[1], str(named), sum(map(len, y)), **scores)
         if self.folder:
-            self.folder.keep_threshold(found, self.history)
+            with self.folder.lock():
+                self.folder.keep_threshold(found, self.history)
         self.threshold = found
         return found
 
@@ -183,6 +186,50 @@ class Run:
         if self._quick is None:
             self._quick = predictor(self.task, self.params, self.state)
         return self._quick
+
+    # -- babysitting
+    def set(self, path: str, value: Any, reason: str = "") -> None:
+        """Ask for another number in the run's experiment, while another process (or thread) trains it. S4.08
+
+        It holds from the next chunk or epoch on, is written in the journal, and compiles nothing. A run that was
+        stopped takes it up when it is resumed. Raises SpecError for an unknown path, a wrong type or structure,
+        RunError for a run that is finished or lives in memory only.
+        """
+        ask_to_set(self._folder(), {path: value}, reason, "run.set")
+
+    def pause(self, reason: str = "") -> None:
+        """Ask the process that trains this run to wait, until `unpause` or `stop`."""
+        ask_trainer(self._folder(), "pause", reason, "run.pause")
+
+    def unpause(self, reason: str = "") -> None:
+        """Ask the process that waits to train on."""
+        ask_trainer(self._folder(), "continue", reason, "run.unpause")
+
+    def stop(self, reason: str = "") -> None:
+        """Ask the process that trains this run to keep it as it is then and end; `resume` goes on."""
+        ask_trainer(self._folder(), "stop", reason, "run.stop")
+
+    @property
+    def journal(self) -> list[dict[str, Any]]:
+        """What was changed while the run trained: step, epoch, time, path, old, new, reason, by. [] in memory."""
+        return self.folder.journal() if self.folder else []
+
+    def _folder(self) -> RunFolder:
+        if self.folder is None:
+            raise RunError(
+                'the run is in memory, where nobody can reach it while it trains: train with out="runs/NAME".'
+            )
+        return self.folder
+
+    # -- to look at
+    def report(self, file: str | Path | None = None, lang: str = "en") -> Path:
+        """Write one page that says what was asked, what the data are, how it went, how good it is, and why.
+
+        file: an .html file, RUN/report.html where none is named. lang: "en" or "tr". It opens without a network.
+        """
+        from derin.report import write
+
+        return write(self, file, lang)
 
     # -- going on, and away
     def resume(self, data: Any = None, **options: Any) -> Run:
@@ -241,7 +288,7 @@ class Run:
 
     def save(self, out: str | Path) -> Path:
         """Write a run that was kept in memory to a folder."""
-        from derin.engine.training import counts_of
+        from derin.engine.training import counts_of, started_from
 
         if self.data is None:
             raise RunError("only a run with its data at hand can be saved; this one was loaded: copy its folder.")
@@ -250,6 +297,9 @@ class Run:
             folder.append(line)
         for line in self.health:
             folder.append(line, "health.jsonl")
+        if self.start is not None:
+            begun = started_from(self.start, self.task, self.experiment.seed, self.data.train.x)
+            folder.keep_start(begun, self.start.path, len(self.start.history))
         folder.save(len(self.history), self.carry, self.stopped or "finished", self.begun)
         if self.threshold is not None:
             folder.keep_threshold(self.threshold, self.history)
@@ -270,7 +320,7 @@ class Run:
 def load(path: str | Path) -> Run:
     """The run in a folder. Raises RunError for what is missing, damaged or of a newer version."""
     from derin.engine.task import task_of
-    from derin.engine.training import first_carry
+    from derin.engine.training import state_at_start
 
     if not isinstance(path, (str, Path)):
         raise RunError(f"a run is loaded from its folder's path, got {path!r}.")
@@ -284,7 +334,7 @@ def load(path: str | Path) -> Run:
     like = jax.eval_shape(lambda: engine.start(task, jax.random.key(0), x))
     carry, manifest = folder.load_carry(like)
     if carry is None:
-        carry = first_carry(task, experiment.seed, x)
+        carry = state_at_start(folder, task, experiment.seed, x)
     history = folder.history(int(carry.epoch))
     run = Run(
         experiment,

@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +28,9 @@ from derin.engine.failure import first_not_finite
 from derin.engine.folder import RunFolder
 from derin.engine.programs import program, seconds
 from derin.engine.progress import Progress
-from derin.engine.run import Run, plain
-from derin.engine.task import as_arrays, class_counts, task_of
+from derin.engine.run import Run, load, plain
+from derin.engine.task import as_arrays, class_counts, same_structure, task_of
+from derin.engine.wheel import Here, Wheel
 from derin.errors import DataError, RunError, SpecError, TrainingFailed
 
 CHUNK_BYTES = 64 * 2**20  # of encoded rows a chunk, when data stream from disk
@@ -49,12 +51,13 @@ class EpochReport(NamedTuple):
     health: dict[str, Any] | None = None  # the line of run.health, after an epoch that was looked at
 
 
-def fit(net: Any, data: Any, *, out: str | Path | None = None, callbacks: Sequence[Callback] = (),
-        progress: bool = True, **fields: Any) -> Run:  # fmt: skip
+def fit(net: Any, data: Any, *, out: str | Path | None = None, start: Run | str | Path | None = None,
+        callbacks: Sequence[Callback] = (), progress: bool = True, **fields: Any) -> Run:  # fmt: skip
     """Train a net on data and return the Run: Experiment(net=net, **fields).fit(data).
 
     data: a Dataset of derin.data.load, or (X, y) arrays; (X, X) trains an autoencoder. `out` names the run's folder;
-    without it the run stays in memory. `fields` are those of Experiment: loss, optimizer, epochs, batch_size, ...
+    without it the run stays in memory. `start`: a run, or its folder, whose weights this one begins with; those of
+    another name or shape are drawn anew. `fields` are those of Experiment: loss, optimizer, epochs, batch_size, ...
 
     >>> import derin, numpy as np
     >>> X = np.random.default_rng(0).normal(size=(200, 3)).astype("float32")
@@ -69,7 +72,7 @@ def fit(net: Any, data: Any, *, out: str | Path | None = None, callbacks: Sequen
     >>> run.predict(X).shape, run.evaluate("test")["r2"] > 0.5  # images out of eight numbers each
     ((1797, 64), True)
     """
-    return experiment_of(net, fields).fit(data, out=out, callbacks=callbacks, progress=progress)
+    return experiment_of(net, fields).fit(data, out=out, start=start, callbacks=callbacks, progress=progress)
 
 
 def fit_experiment(
@@ -77,10 +80,11 @@ def fit_experiment(
     data: Any,
     *,
     out: str | Path | None = None,
+    start: Run | str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Run:
-    """Train an experiment from the beginning."""
+    """Train an experiment from the beginning, or with the weights that the run `start` predicts with."""
     _check_callbacks(callbacks)
     if out is not None and not isinstance(out, (str, Path)):
         raise RunError(f"out must be a folder's path, or None for a run in memory; got {out!r}.")
@@ -88,10 +92,18 @@ def fit_experiment(
     counts = counts_of(data)
     task = task_of(experiment, data.schema, data.train.x, counts)
     check_monitors(experiment, data)
+    given, carry = None, first_carry(task, experiment.seed, data.train.x)
+    if start is not None:
+        given = load(start) if isinstance(start, (str, Path)) else start
+        carry = started_from(given, task, experiment.seed, data.train.x)
     folder = RunFolder.create(Path(out), experiment, data, counts) if out is not None else None
     try:
-        carry = first_carry(task, experiment.seed, data.train.x)
-        return train(task, data, carry, [], folder, callbacks, Progress(progress, experiment.epochs))
+        with folder.lock() if folder else nullcontext():
+            if folder and given is not None:
+                folder.keep_start(carry, given.path, len(given.history))
+            run = train(task, data, carry, [], folder, callbacks, Progress(progress, experiment.epochs))
+            run.start = given
+            return run
     except BaseException:  # a second Ctrl-C as well
         if folder is not None:
             folder.discard_if_empty()
@@ -143,6 +155,35 @@ def first_carry(task: Task, seed: int, x: Any) -> Carry:
     return program(_start, task.structure_only(), key, static=(like,))(task.structure_only(), key)
 
 
+def started_from(run: Run, task: Task, seed: int, x: Any) -> Carry:
+    """The first state with another run's weights and running statistics in place of those that have their names and
+    shapes. Warns of those that have not; raises RunError if none has."""
+    like = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    fresh = jax.eval_shape(lambda: engine.start(task, jax.random.key(0), like))
+    wanted, theirs = {**fresh.params, **fresh.state}, {**run.params, **run.state}
+    given = {n: a for n, a in theirs.items() if n in wanted and a.shape == wanted[n].shape}
+    rest = [n for n in wanted if n not in given]
+    if not {*given} & {*fresh.params}:
+        raise RunError(
+            f"no weight of {run.path or 'the run to start from'} has a name and a shape of this net: it has "
+            f"{', '.join(list(theirs)[:4])}, this net {', '.join(list(wanted)[:4])}. Start from a run of a like net."
+        )
+    if rest:
+        named = ", ".join(rest[:6]) + (" ..." if len(rest) > 6 else "")
+        warnings.warn(
+            f"{len(rest)} of {len(wanted)} arrays are drawn anew, the run has none like them: {named}.", stacklevel=5
+        )
+    key, task = key_bits(seed), task.structure_only()
+    return program(_start, task, key, given, static=(like,))(task, key, given)
+
+
+def state_at_start(folder: RunFolder | None, task: Task, seed: int, x: Any) -> Carry:
+    """What the run in a folder began with: fresh weights, or those it was given."""
+    like = jax.eval_shape(lambda: engine.start(task, jax.random.key(0), x))
+    given = folder.load_start(like) if folder else None
+    return given if given is not None else first_carry(task, seed, x)
+
+
 def key_bits(seed: int) -> np.ndarray:
     """The bits of jax.random.key(seed), made without compiling a program for it."""
     return np.array([0, seed], np.uint32)
@@ -153,8 +194,8 @@ def key_of(bits: jax.Array) -> jax.Array:
     return jax.random.wrap_key_data(bits, impl="threefry2x32")
 
 
-def _start(like: Any, task: Task, key: jax.Array) -> Carry:
-    return engine.start(task, key_of(key), like)
+def _start(like: Any, task: Task, key: jax.Array, given: Any = None) -> Carry:
+    return engine.start(task, key_of(key), like, given)
 
 
 def _epoch(task: Task, carry: Carry, train: Rows, valid: Rows | None, key: jax.Array, epochs: jax.Array) -> Any:
@@ -171,19 +212,21 @@ def train(
     progress: Progress,
     begun: list[float] | None = None,
     health: Sequence[dict[str, Any]] = (),
+    wheel: Wheel | None = None,
 ) -> Run:
     """Train on from `carry` until the experiment's epochs are done, or something stops it.
 
     begun: the losses of the steps of the next epoch that are done already. health: the lines there are of it.
+    wheel: what is asked between chunks.
     """
     experiment = task.experiment
-    compiled = task.structure_only()
-    run_epoch = _streamed(compiled, data) if _streams(data) else _resident(compiled, data)
+    wheel = wheel or Wheel(folder)
+    run_epoch = _streamed(task.structure_only(), data) if _streams(data) else _resident(data)
     key = key_bits(experiment.seed)
     epochs = np.int32(experiment.epochs)
     judged = len(data.valid.x) > 0 or bool(experiment.metrics)
     names = [name for name, _, _ in engine.metric_names(task)] if judged else []
-    done, stopped, begun = int(carry.epoch), "", list(begun or [])
+    done, stopped, losses = int(carry.epoch), "", list(begun or [])
     saved = time.monotonic() if folder and folder.checkpoint() else -math.inf
     run = Run(experiment, data.schema, task, carry, history, folder, data)
     run.health = list(health)
@@ -201,16 +244,36 @@ def train(
     if watch and done == 0 and not begun and not run.health:
         look()
     with interrupts(f"finishing the {chunk}" if progress.shown else "") as interrupted:
-        while done < experiment.epochs and not bool(carry.done) and not stopped:
+
+        def called(step: Any) -> bool:
+            return bool(interrupted) or wheel.calls(step)
+
+        def save(status: str) -> None:
+            if folder:
+                folder.save(done, carry, status, losses)
+
+        while True:
+            if not stopped and wheel.calls(carry.step):
+                here = Here(int(carry.step), done, save, progress.say, interrupted)
+                experiment, stopped = wheel.turn(experiment, here)
+                task = same_structure(task, experiment).replace(experiment=experiment)
+                run.experiment, run.task, run.begun = experiment, task, losses
+                if watch:
+                    watch.task = task.structure_only()
+                epochs, progress.epochs = np.int32(experiment.epochs), experiment.epochs
+                if stopped:
+                    save(stopped)
+            if stopped or done >= experiment.epochs or bool(carry.done):
+                break
             begin, before = time.perf_counter(), sum(seconds.values())
-            carry, report = run_epoch(carry, key, epochs, begun, interrupted)
+            carry, report = run_epoch(task.structure_only(), carry, key, epochs, losses, called)
             run.carry = carry
             if report is None:
-                run.begun, stopped = begun, "interrupted"
-                if folder:
-                    folder.save(done, carry, stopped, begun)
-                break
-            begun, report = [], jax.device_get(report)
+                if interrupted:
+                    run.begun, stopped = losses, "interrupted"
+                    save(stopped)
+                continue
+            losses, report = [], jax.device_get(report)
             compile_seconds = sum(seconds.values()) - before
             if int(carry.broken_at) >= 0:
                 progress.end()
@@ -245,6 +308,8 @@ def train(
                 folder.save(done, carry, stopped or ("finished" if last else "running"))
                 saved = time.monotonic()
     progress.end()
+    if not stopped or stopped == "early stopping":
+        wheel.end(Here(int(carry.step), done, save, progress.say, interrupted))
     run.stopped = stopped or ("early stopping" if bool(carry.done) else "finished")
     return run
 
@@ -253,12 +318,14 @@ def _streams(data: Any) -> bool:
     return isinstance(data.train.x, np.memmap)
 
 
-def _resident(task: Task, data: Any) -> Callable[..., Any]:
+def _resident(data: Any) -> Callable[..., Any]:
     """Data live on the device; an epoch is one call."""
     rows = Rows(*as_arrays(data.train))
     valid = Rows(*as_arrays(data.valid)) if len(data.valid.x) else None
 
-    def run_epoch(carry: Carry, key: Any, epochs: Any, begun: list[float], stop: Any) -> tuple[Carry, Report]:
+    def run_epoch(
+        task: Task, carry: Carry, key: Any, epochs: Any, begun: list[float], called: Any
+    ) -> tuple[Carry, Report]:
         args = (task, carry, rows, valid, key, epochs)
         return program(_epoch, *args, donate=(1,))(*args)
 
@@ -268,7 +335,7 @@ def _resident(task: Task, data: Any) -> Callable[..., Any]:
 def _streamed(task: Task, data: Any) -> Callable[..., Any]:
     """Data are on disk; chunks of many batches go through the same steps while the next chunk is read.
 
-    Once something is in `stop`, the chunk is finished and the epoch left; there is no report then, and `begun`
+    Once `called(step)` is true, the chunk is finished and the epoch left; there is no report then, and `begun`
     has grown by the losses of the steps that were done.
     """
     from derin.data.stream import chunks
@@ -279,7 +346,7 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
     row_bytes = max(1, data.train.x.dtype.itemsize * math.prod(data.train.x.shape[1:]))
 
     def run_epoch(
-        carry: Carry, key: Any, epochs: Any, begun: list[float], stop: Sequence[Any]
+        task: Task, carry: Carry, key: Any, epochs: Any, begun: list[float], called: Callable[[Any], bool]
     ) -> tuple[Carry, Report | None]:
         args: tuple[Any, ...] = (task, carry.epoch, key)
         order = np.asarray(program(_order, *args, static=(n,))(*args))
@@ -294,7 +361,7 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
             args = (task, carry, rows, weight, key, epochs)
             carry, loss = program(_chunk, *args, static=((count, n),), donate=(1,))(*args)
             at, losses = at + here, [*losses, loss]
-            if stop and at < count and int(carry.broken_at) < 0:
+            if called(carry.step) and at < count and int(carry.broken_at) < 0:
                 begun[:] = np.concatenate(losses).tolist()
                 return carry, None
         if task.experiment.average is not None:
@@ -302,7 +369,7 @@ def _streamed(task: Task, data: Any) -> Callable[..., Any]:
         found = _evaluate_in_chunks(task, carry, judged) if judged is not None else engine.no_scores(task)
         if valid is None:
             found = (jnp.float32(jnp.nan), found[1])
-        args = (task, carry, tuple(losses), found, epochs)
+        args = (task, carry, np.concatenate(losses), found, epochs)  # one array, wherever the epoch was left
         return program(_finish, *args, static=(n, order.shape, valid is not None))(*args)
 
     return run_epoch
@@ -323,7 +390,7 @@ def _chunk(
 def _finish(
     n: int, shape: tuple[int, int], validated: bool, task: Task, carry: Carry, losses: Any, found: Any, epochs: Any
 ) -> Any:
-    loss = engine.mean_loss(jnp.concatenate(losses), n, shape)
+    loss = engine.mean_loss(losses, n, shape)
     return engine.finish(task, carry, loss, found, shape[0], epochs, validated)
 
 
@@ -382,10 +449,14 @@ def _last_good(
     carry, manifest = folder.load_carry(like)
     begun = manifest.get("begun", [])
     if carry is None:
-        carry = first_carry(task, task.experiment.seed, data.train.x)
+        carry = state_at_start(folder, task, task.experiment.seed, data.train.x)
     while int(carry.epoch) < done:
-        (carry, _), begun = run_epoch(carry, key, epochs, begun, ()), []
+        (carry, _), begun = run_epoch(task.structure_only(), carry, key, epochs, begun, _never), []
     return carry, begun
+
+
+def _never(step: Any) -> bool:
+    return False
 
 
 def _failure(run: Run, task: Task, data: Any, carry: Carry, key: Any, epochs_done: int) -> TrainingFailed:
@@ -421,12 +492,12 @@ def replayed_failure(run: Run, data: Any) -> tuple[Any, ...] | None:
     """Train a failed run on from its last good state to the step that breaks: (carry, *broken_step), or None."""
     task, carry = run.task, jax.tree.map(jnp.array, run.carry)
     compiled, key, epochs = task.structure_only(), key_bits(run.experiment.seed), np.int32(run.experiment.epochs)
-    run_epoch = _streamed(compiled, data) if _streams(data) else _resident(compiled, data)
+    run_epoch = _streamed(compiled, data) if _streams(data) else _resident(data)
     begun = list(run.begun)
     while int(carry.broken_at) < 0:
         if int(carry.epoch) >= run.experiment.epochs or bool(carry.done):
             return None
-        (carry, _), begun = run_epoch(carry, key, epochs, begun, ()), []
+        (carry, _), begun = run_epoch(compiled, carry, key, epochs, begun, _never), []
     return (carry, *broken_step(task, data, carry, key))
 
 
@@ -435,28 +506,35 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
     """Train a loaded run on to the end, as if it had never stopped; the same bits on the same machine.
 
     data: what the run was trained on; a run whose data came from a file or a name finds them itself.
-    Raises RunError if the data are not those of the run.
+    Raises RunError if the data are not those of the run, or another process trains it.
     """
     _check_callbacks(callbacks)
-    data = as_dataset(data) if data is not None else run.reload_data()
-    if run.fingerprint != data.fingerprint:
-        raise RunError(
-            f"these are not the data of the run: their fingerprint is {data.fingerprint[:12]}, the run's is "
-            f"{run.fingerprint[:12]}. Bring the data back as they were, or start a new run."
-        )
+    data = data_of(run, data)
     if epochs is not None and epochs < len(run.history):
         raise RunError(f"the run has {len(run.history)} epochs behind it already; epochs={epochs} would be fewer.")
     run.warn_if_elsewhere()
     experiment = run.experiment if epochs is None else run.experiment.replace(epochs=epochs)
     task = task_of(experiment, run.schema, data.train.x, counts_of(data))
     goes_on = len(run.history) < experiment.epochs and not bool(run.carry.done)
-    if run.folder is not None:
-        run.folder.reopen(experiment, run.history, run.health)
-        if goes_on and run.threshold is not None:
-            run.folder.keep_threshold(None, run.history, "the weights it was chosen for are trained on")
-    shown = Progress(progress, experiment.epochs)
-    carry = jax.tree.map(jnp.array, run.carry)  # the loop gives its buffers away; `run` keeps its own
-    check_monitors(experiment, data)
-    trained = train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun, run.health)
+    with run.folder.lock() if run.folder else nullcontext():
+        if run.folder is not None:
+            run.folder.reopen(experiment, run.history, int(run.carry.step), run.health)
+            if goes_on and run.threshold is not None:
+                run.folder.keep_threshold(None, run.history, "the weights it was chosen for are trained on")
+        shown = Progress(progress, experiment.epochs)
+        carry = jax.tree.map(jnp.array, run.carry)  # the loop gives its buffers away; `run` keeps its own
+        check_monitors(experiment, data)
+        trained = train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun, run.health)
     trained.threshold = None if goes_on else run.threshold
     return trained
+
+
+def data_of(run: Run, data: Any = None) -> Any:
+    """What the run was trained on, as a Dataset: `data`, or what the run finds itself. Raises RunError."""
+    data = as_dataset(data) if data is not None else run.reload_data()
+    if run.fingerprint != data.fingerprint:
+        raise RunError(
+            f"these are not the data of the run: their fingerprint is {data.fingerprint[:12]}, the run's is "
+            f"{run.fingerprint[:12]}. Bring the data back as they were, or start a new run."
+        )
+    return data

@@ -164,8 +164,8 @@ def marks(panel: Axes, x: Any, y: Any, look: Look, gid: str, colours: Any = None
         panel.scatter(x, y, look.size**2, clip_on=False, gid=gid, **shape, **face, **edges)
 
 
-def legend(figure: Figure, counts: Mapping[str, int], best: str | None) -> None:
-    """How many trials of each state, and which was the best, below the panel."""
+def legend(figure: Figure, counts: Mapping[str, int], best: str | None, names: Mapping[str, str]) -> None:
+    """How many trials of each state, and which was the best, below the panel. names: what the states are called."""
     from matplotlib.lines import Line2D
 
     handles = []
@@ -173,10 +173,10 @@ def legend(figure: Figure, counts: Mapping[str, int], best: str | None) -> None:
         if counts.get(state):
             face = look.face or look.colour
             line = Line2D([], [], color=look.colour, marker=look.marker, ms=look.size, mfc=face, lw=0, alpha=look.alpha)
-            line.set_label(f"{counts[state]:,} {state}")
+            line.set_label(f"{counts[state]:,} {names[state]}")
             handles.append(line)
     if best is not None:
-        handles.append(Line2D([], [], color=BEST, lw=2.2, label=f"best: {best}"))
+        handles.append(Line2D([], [], color=BEST, lw=2.2, label=best))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), handletextpad=0.3, columnspacing=1.2)
 
 
@@ -198,7 +198,7 @@ def spread(numbers: Sequence[int]) -> np.ndarray:
 
 
 def times(seconds: Sequence[float]) -> tuple[np.ndarray, str]:
-    """In the unit that suits the longest."""
+    """In the unit that suits the longest: "hours", "minutes" or "seconds"."""
     found = np.asarray(seconds, float)
     most = found.max(initial=0)
     unit, size = next(((u, s) for u, s in (("hours", 3600), ("minutes", 60)) if most >= 2 * s), ("seconds", 1))

@@ -46,14 +46,16 @@ def _scale(distribution: Any) -> str:
     return "one_minus_log" if isinstance(distribution, one_minus_log) else "linear"
 
 
-def write_page(study: Study, path: Path) -> Path:
+def write_page(study: Study, path: Path, lang: str) -> Path:
     """See Study.page. Raises RunError."""
     from derin.engine.checkpoint import replace_file
+    from derin.report.words import named, words
     from derin.tune.page import page
 
-    about = study.about_data
-    facts = {"data": str(about["source"] or "arrays in memory"), "search": study.state}
-    text = page(seen(study), study.path.name if study.path else "A search", facts)
+    about, say = study.about_data, words(lang)
+    source = str(about["source"] or say("data.arrays"))
+    facts = {say("data.source"): source, say("head.status"): named(say, "status", study.state)}
+    text = page(seen(study), study.path.name if study.path else say("study.search"), facts, lang)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode())

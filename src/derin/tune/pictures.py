@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from derin.errors import RunError
+from derin.report.words import words
 from derin.tune.axis import Axis, axis_of, shortened, tail
 from derin.tune.drawing import (
     BEST,
@@ -69,6 +70,7 @@ class Search(NamedTuple):
     greater: bool
     scales: dict[str, str]
     importance: dict[str, float] = {}  # noqa: RUF012  never changed
+    lang: str = "en"  # of what the pictures say
 
     @property
     def paths(self) -> list[str]:
@@ -87,6 +89,10 @@ class Search(NamedTuple):
         here = [t for t in self.trials if math.isfinite(score(t))]
         here = [t for t in here if t["state"] == "finished"] or here
         return min(here, key=lambda t: self.loss(t), default=None)
+
+    def say(self, key: str, **values: Any) -> str:
+        """A text of the pictures in their language."""
+        return words(self.lang)(f"pictures.{key}", **values)
 
     def loss(self, trial: dict[str, Any]) -> float:
         """To be sorted by: the least is the best."""
@@ -145,7 +151,7 @@ def hyperparameters(search: Search) -> Figure:
         for panel in panels.flat[len(axes) :]:
             panel.set_visible(not axes)
         if not axes:
-            say(panels[0, 0], "no trial has a hyperparameter yet")
+            say(panels[0, 0], search.say("no_hyperparameter"))
         for panel in panels[:, 0]:
             panel.set_ylabel(search.metric)
     return figure
@@ -192,7 +198,7 @@ def parallel(search: Search) -> Figure:
         figure = figure_of(max(WIDTH, 1.25 * (len(axes) + 1.4)), 3.9)
         panel = figure.subplots()
         if not finished or not axes:
-            return say(panel, "no trial has a score yet")
+            return say(panel, search.say("no_score"))
         from matplotlib.collections import LineCollection
 
         shown = thinned(search._replace(trials=finished), LINES)[::-1]  # the best on top
@@ -214,7 +220,7 @@ def parallel(search: Search) -> Figure:
             if axis is measured and not search.greater:
                 ticks = [(1 - share, label) for share, label in ticks]
             if i < len(axes) and absent[i]:
-                ticks.append((-0.12, "not set"))
+                ticks.append((-0.12, search.say("not_set")))
             for share, label in ticks:
                 text = panel.annotate(shortened(label, 12), (i, share), (4, 0), textcoords="offset points", va="center")
                 text.set(fontsize=8, zorder=6, bbox=BOX)
@@ -226,7 +232,7 @@ def parallel(search: Search) -> Figure:
         panel.set_yticks([])
         panel.set(xlim=(-0.35, len(axes) + 0.6), ylim=(-0.18 if any(absent) else -0.04, 1.04))
         panel.spines[:].set_visible(False)
-        panel.set_title(f"Each line a trial{_of(len(shown), len(finished))}")
+        panel.set_title(search.say("parallel") + _of(search, len(shown), len(finished)))
     return figure
 
 
@@ -237,7 +243,7 @@ def curves(search: Search) -> Figure:
         panel = figure.subplots()
         here = [t for t in search.trials if np.isfinite(np.asarray(t["curve"], float)).any()]
         if not here:
-            return say(panel, "no trial has finished an epoch yet")
+            return say(panel, search.say("no_epoch"))
         from matplotlib.collections import LineCollection
         from matplotlib.ticker import MaxNLocator
 
@@ -255,7 +261,8 @@ def curves(search: Search) -> Figure:
         if best is not None and best["curve"]:
             line = _curve(best["curve"], low, high)
             panel.plot(*line.T, color=BEST, lw=2.2, gid="best", marker="o" if len(line) == 1 else None)
-        panel.set(xlabel="epoch", ylabel=search.metric, title=f"Learning curves{_of(len(shown), len(here))}")
+        title = search.say("curves") + _of(search, len(shown), len(here))
+        panel.set(xlabel="epoch", ylabel=search.metric, title=title)
         longest = max(len(t["curve"]) for t in here)
         panel.set_xlim(1 - 0.02 * longest, longest + 0.02 * longest)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -271,14 +278,14 @@ def importance(search: Search) -> Figure:
         figure = figure_of(WIDTH, 0.9 + 0.42 * max(1, len(order)))
         panel = figure.subplots()
         if not order:
-            return say(panel, "importance is not known yet")
+            return say(panel, search.say("no_importance"))
         for i, (path, share) in enumerate(order):
             (bar,) = panel.barh(i, share, 0.42, color=DONE)
             bar.set_gid(f"bar-{path}")
             panel.annotate(tail(path, 52), (0, i - 0.26), (1, 0), textcoords="offset points", va="bottom")
             panel.annotate(f"{share:.0%}", (max(share, 0), i), (4, 0), textcoords="offset points", va="center")
         panel.set(ylim=(len(order) - 0.5, -0.85), xlim=(0, 1.12 * max(max(s for _, s in order), 1e-9)))
-        panel.set_title("Importance: share of the metric's variance")
+        panel.set_title(search.say("importance"))
         panel.set(xticks=[], yticks=[])
         panel.spines[["bottom"]].set_visible(False)
     return figure
@@ -290,7 +297,7 @@ def rungs(search: Search) -> Figure:
         figure = figure_of(WIDTH, HEIGHT + 0.3)
         panel = figure.subplots()
         if not search.trials:
-            return say(panel, "no trial has ended yet")
+            return say(panel, search.say("no_end"))
         ended = [t["epochs"] for t in search.trials if t["state"] != "diverged"]  # a trial may diverge at any epoch
         levels = sorted(set(ended or [t["epochs"] for t in search.trials]))
         even = len(levels) <= 12  # a line for each rung; else as numbers
@@ -313,8 +320,8 @@ def rungs(search: Search) -> Figure:
                 n = ended.count(level)
                 panel.annotate(f"{n:,}", (1, i), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
                                va="center", color=FAINT)  # fmt: skip
-        panel.set(xlabel=f"{unit} since the start", ylabel="epochs trained")
-        panel.set_title("Where trials ended" + (", and how many" if even else ""))
+        panel.set(xlabel=search.say(unit), ylabel=search.say("epochs_trained"))
+        panel.set_title(search.say("ended_many" if even else "ended"))
         low, high = _range(search)
         colourbar(panel, search.metric, search.greater, low, high)
     return figure
@@ -326,7 +333,7 @@ def best_so_far(search: Search) -> Figure:
         figure = figure_of(WIDTH, HEIGHT)
         panel = figure.subplots()
         if search.best is None:
-            return say(panel, "no trial has a score yet")
+            return say(panel, search.say("no_score"))
         seconds, unit = times([t["seconds"] for t in search.trials])
         kinds = {"finished"} if search.best["state"] == "finished" else {"finished", "pruned"}
         scored = [i for i, t in enumerate(search.trials) if t["state"] in kinds and math.isfinite(score(t))]
@@ -347,7 +354,7 @@ def best_so_far(search: Search) -> Figure:
             marks(panel, seconds[mine][here], tops[here], faded, f"trials-{state}")
         panel.plot([*x, seconds.max()], [*y, y[-1]], color=BEST, lw=2.2, drawstyle="steps-post", gid="best")
         panel.plot(x, y, "o", color=BEST, ms=5, gid="improvements")
-        panel.set(xlabel=f"{unit} since the start", ylabel=search.metric, title="The best so far")
+        panel.set(xlabel=search.say(unit), ylabel=search.metric, title=search.say("best_so_far"))
         panel.set_xlim(left=-0.02 * seconds.max())
         limit(panel, low, high)
         _legend(figure, search)
@@ -387,10 +394,12 @@ def _curve(values: Sequence[float], low: float, high: float) -> np.ndarray:
     return np.stack([at + 1.0, np.clip(y[at], low, high)], 1)
 
 
-def _of(shown: int, all_of: int) -> str:
-    return f" ({shown:,} of {all_of:,} drawn)" if shown < all_of else ""
+def _of(search: Search, shown: int, all_of: int) -> str:
+    return " " + search.say("drawn", shown=f"{shown:,}", of=f"{all_of:,}") if shown < all_of else ""
 
 
 def _legend(figure: Figure, search: Search) -> None:
     best = search.best
-    legend(figure, Counter(t["state"] for t in search.trials), None if best is None else f"trial {best['number']}")
+    told = None if best is None else search.say("best_trial", number=best["number"])
+    names = {state: words(search.lang)(f"state.{state}") for state in LOOKS}
+    legend(figure, Counter(t["state"] for t in search.trials), told, names)

@@ -349,9 +349,9 @@ class Study:
 
         return pictures.save(pictures.pictures(seen(self)), folder, format)
 
-    def page(self, path: str | Path) -> Path:
-        """Write all pictures and the best trials as one HTML page that needs nothing else."""
-        return write_page(self, Path(path))
+    def page(self, path: str | Path, lang: str = "en") -> Path:
+        """Write all pictures and the best trials as one HTML page that needs nothing else. lang: "en" or "tr"."""
+        return write_page(self, Path(path), lang)
 
     def _repr_html_(self) -> str:
         return html(self)

@@ -1,0 +1,83 @@
+"""The languages of a page: every text is in a catalogue, messages_en.py and messages_tr.py, by the same keys.
+
+    say = words("tr")
+    say("curves.title")                        # "Öğrenme eğrileri"
+    say("asked.epochs_of", done=12, epochs=20)
+
+Turkish has the terms of the course: katman, kayıp, öğrenme oranı, doğrulama verisi, gradyan; epoch and batch stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from derin.errors import SpecError
+from derin.report.messages_en import MESSAGES as ENGLISH
+from derin.report.messages_tr import MESSAGES as TURKISH
+
+LANGUAGES = {"en": ENGLISH, "tr": TURKISH}
+
+
+def words(lang: str) -> Callable[..., str]:
+    """The function from a key, and what stands in its text, to the text. Raises SpecError for an unknown language.
+
+    >>> words("en")("rows", n="1,258"), words("tr")("rows", n="1,258")
+    ('1,258 rows', '1,258 satır')
+    """
+    if lang not in LANGUAGES:
+        raise SpecError(f"pages are written in {' and '.join(LANGUAGES)}, got lang={lang!r}.")
+    catalogue = LANGUAGES[lang]
+
+    def say(key: str, **values: Any) -> str:
+        return catalogue[key].format(**values) if values else catalogue[key]
+
+    return say
+
+
+def named(say: Callable[..., str], prefix: str, name: str) -> str:
+    """The text of `prefix.name` where the catalogue has one, else the name itself: metrics of one's own stay.
+
+    >>> named(words("tr"), "metric", "accuracy"), named(words("tr"), "metric", "mine")
+    ('doğruluk', 'mine')
+    """
+    try:
+        return say(f"{prefix}.{name}")
+    except KeyError:
+        return name
+
+
+def becomes(text: str, say: Callable[..., str]) -> str:
+    """What becomes of a column, as the schema says it in English, phrase by phrase.
+
+    >>> becomes("one-hot of 3, 2 rare as one", words("tr"))
+    'one-hot: 3 sayı, 2 seyrek düzey bir arada'
+    """
+    for i, pattern in enumerate(PHRASES):
+        if found := re.search(pattern, text):
+            text = text[: found.start()] + say(f"becomes.{i}", **found.groupdict()) + text[found.end() :]
+    return text
+
+
+PHRASES = (  # of derin.data, in the order of becomes.0, becomes.1, ...
+    r"\bstandardised\b",
+    r"\bscaled robustly\b",
+    r"\bnormal scores\b",
+    r"\bmissing: median \+ indicator\b",
+    r"\bmissing: 0 \+ indicator\b",
+    r"\bmissing: indicator\b",
+    r"\bmissing a level\b",
+    r"\bone-hot of (?P<n>\d+)",
+    r"\bembedding of (?P<n>\d+)",
+    r"(?P<n>\d+) rare as one\b",
+    r"^no value in any training row$",
+    r"^constant: (?P<value>.*) in every training row$",
+    r"^identifier: its own number in every row$",
+    r"^identifier: (?P<n>\d+) different values in (?P<rows>\d+) rows$",
+    r"^free text: (?P<n>\d+) different values in (?P<rows>\d+) rows$",
+    r"^a date none of whose parts varies$",
+    r"^identifier: a running number, its own in every row$",
+    r"\bby the last axis$",
+    r"\bmissing -> median \+ indicator\b",
+)
