@@ -57,6 +57,8 @@ def test_readme_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
 def _commands() -> set[str]:
     """What may follow `derin`: commands, and groups of them."""
+    import derin.cli.tracing  # noqa: F401  it adds its command to the app
+
     return {str(c.name) for c in (*app.registered_commands, *app.registered_groups)}
 
 

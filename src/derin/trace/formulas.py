@@ -31,7 +31,7 @@ def formula_in_numbers(step: Step, index: tuple[int, ...] = (), digits: int = 5)
     """The operation with the numbers of one element of its output: 3 * (-2)."""
     texts, plain = [], []
     for v in step.inputs:
-        at = np.asarray(v.numbers)[index if v.shape else ()].item()
+        at = np.broadcast_to(np.asarray(v.numbers), step.output.shape)[index].item()
         texts.append(factor(at, digits))
         plain.append(number(at, digits))
     return _written(step, texts, plain)
@@ -182,6 +182,10 @@ def local_formula(share: Share) -> str:
     if share.diagonal:
         derivative = slope(share)
         return f"G * {derivative if derivative[0] == '(' or ' ' not in derivative else f'({derivative})'}"
+    if step.elementwise:
+        return (
+            "the sum of G * " + (f"({slope(share)})" if " " in slope(share) else slope(share)) + ", over what repeats"
+        )
     return "G through this operation"
 
 

@@ -7,6 +7,7 @@ a derivative rule of its own stays one step where its rule and its inside would 
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -227,34 +228,45 @@ def _draws(inputs: Sequence[Value]) -> bool:
 
 def _opens(equation: Any, inputs: Sequence[Value]) -> bool:
     """Does the inside of a function give the gradient its own rule gives, here?"""
-    closed = _closed(equation.params["call_jaxpr"])
-    if _longest_loop(closed.jaxpr) > LONGEST:
+    jaxpr = _closed(equation.params["call_jaxpr"]).jaxpr
+    if _longest_loop(jaxpr) > LONGEST:
         return False
-    from jax.extend.core import jaxpr_as_fun
-
-    arrays = [v.array for v in inputs]
-    held = equation.params.get("num_consts", 0)  # what it closes over: JAX refuses gradients by that
-    places = [i for i, v in enumerate(inputs) if v.is_float and i >= held]
-
-    def on_floats(f: Callable[..., Any]) -> Callable[..., Any]:
-        def of(*floats: Any) -> Any:
-            given = list(arrays)
-            for i, a in zip(places, floats, strict=True):
-                given[i] = a
-            return [o for o in f(*given) if jnp.issubdtype(o.dtype, jnp.floating)]
-
-        return of
-
-    rule = on_floats(lambda *a: equation.primitive.bind(*a, **equation.primitive.get_bind_params(equation.params)))
-    inside = on_floats(jaxpr_as_fun(closed))
-    floats = [arrays[i] for i in places]
-    outs, back = jax.vjp(rule, *floats)
-    probe = [jnp.cos(jnp.arange(o.size, dtype=o.dtype)).reshape(o.shape) for o in outs]
+    if jaxpr not in _comparisons:
+        _comparisons[jaxpr] = jax.jit(_comparison(equation, [v.is_float for v in inputs]))
     try:
-        pairs = zip(back(probe), jax.vjp(inside, *floats)[1](probe), strict=True)
+        return bool(_comparisons[jaxpr]([v.array for v in inputs]))
     except Exception:  # the inside has no derivative: that is why there is a rule
         return False
-    return all(bool(jnp.allclose(a, b, rtol=1e-5, atol=1e-5)) for a, b in pairs)
+
+
+_comparisons: weakref.WeakKeyDictionary[Any, Callable[..., Any]] = weakref.WeakKeyDictionary()
+
+
+def _comparison(equation: Any, floats: Sequence[bool]) -> Callable[[list[Any]], jax.Array]:
+    """A function that says whether rule and inside agree for these inputs."""
+    from jax.extend.core import jaxpr_as_fun
+
+    primitive, settings = equation.primitive, equation.params
+    held = settings.get("num_consts", 0)  # what it closes over: JAX refuses gradients by that
+    places = [i for i, is_float in enumerate(floats) if is_float and i >= held]
+    inside = jaxpr_as_fun(_closed(settings["call_jaxpr"]))
+    rule = lambda *a: primitive.bind(*a, **primitive.get_bind_params(settings))  # noqa: E731
+
+    def pulled(f: Callable[..., Any], arrays: list[Any]) -> Any:
+        def of(*given: Any) -> Any:
+            full = list(arrays)
+            for i, a in zip(places, given, strict=True):
+                full[i] = a
+            return [o for o in f(*full) if jnp.issubdtype(o.dtype, jnp.floating)]
+
+        outs, back = jax.vjp(of, *(arrays[i] for i in places))
+        return back([jnp.cos(jnp.arange(o.size, dtype=o.dtype)).reshape(o.shape) for o in outs])
+
+    def agree(arrays: list[Any]) -> jax.Array:
+        pairs = zip(pulled(rule, arrays), pulled(inside, arrays), strict=True)
+        return jnp.all(jnp.stack([jnp.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in pairs]))
+
+    return agree
 
 
 def _longest_loop(jaxpr: Any) -> int:

@@ -104,7 +104,12 @@ class Step:
         """Does each element of the output depend on the same element of the inputs alone?"""
         if self.operation not in ELEMENTWISE and not self.settings.get("elementwise"):
             return False
-        return len(self.outputs) == 1 and all(v.shape in ((), self.output.shape) for v in self.inputs)
+        return len(self.outputs) == 1 and all(_repeats_to(v.shape, self.output.shape) for v in self.inputs)
+
+
+def _repeats_to(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:
+    """Is an array of this shape, repeated along its axes of length 1, of the whole shape?"""
+    return shape == () or (len(shape) == len(whole) and all(n in (1, m) for n, m in zip(shape, whole, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
