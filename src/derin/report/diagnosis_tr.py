@@ -62,7 +62,10 @@ EVIDENCE = {
     "error of gradient boosting without it": "onsuz gradient boosting hatası",
     "area of a classifier that tells the parts apart": "bölümleri ayırt eden sınıflandırıcının ROC-AUC değeri",
     "standard error": "standart hata", "validation rows that stand in training": "eğitimde de olan doğrulama satırları",
-    "expected by chance": "rastlantıyla beklenen",
+    "expected by chance": "rastlantıyla beklenen", "dead at the first weights": "ilk ağırlıklarda ölü",
+    "gradient norm over trivial loss": "gradyan normunun en basit tahminin kaybına oranı",
+    "of equal inputs, answers equal": "eşit girdilerde eşit cevapların payı",
+    "share of outputs that are 0": "0 olan çıktıların payı",
 }  # fmt: skip
 REMEDIES = {
     "more layers or units": "daha çok katman ya da nöron",

@@ -19,6 +19,7 @@ body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--page);
 h1 { font-size: 1.5rem; margin: 0.4rem 0 0.2rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 0.5rem; } h3 { font-size: 1rem; margin: 1.2rem 0 0.3rem; }
 p { margin: 0.4rem 0; max-width: 46rem; } .faint, small { color: var(--faint); }
+p.faint { font-size: 0.85rem; }
 dl { display: flex; flex-wrap: wrap; gap: 0.5rem 2rem; } dt { color: var(--faint); font-size: 0.85rem; }
 dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
 nav { font-size: 0.9rem; margin: 0.8rem 0; }
@@ -26,12 +27,13 @@ nav a { display: inline-block; margin: 0 0.9rem 0.2rem 0; color: var(--c0); }
 .pictures { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
 .large { grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
 figure { margin: 0; min-width: 0; } figure.wide { grid-column: 1 / -1; }
+.table { margin: 0.4rem 0 1rem; }
 figure > div, .table { overflow-x: auto; } figcaption { color: var(--faint); font-size: 0.85rem; max-width: 46rem; }
 svg { display: block; width: 100%; height: auto; max-width: 46rem; } svg * { stroke-linejoin: round; }
 .wide svg { max-width: none; min-width: var(--least); }
 table { border-collapse: collapse; font-size: 0.9rem; } th, td { padding: 0.25rem 0.9rem 0.25rem 0; text-align: left;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; vertical-align: top; }
-th { font-weight: 600; white-space: nowrap; } td { max-width: 28rem; overflow-wrap: anywhere; }
+th { font-weight: 600; white-space: nowrap; } td { max-width: 28rem; overflow-wrap: break-word; }
 .plain td, .plain th { white-space: nowrap; } td.n, th.n { text-align: right; white-space: nowrap; }
 .matrix td { text-align: center; padding: 0.3rem 0.5rem; min-width: 2.6rem; border: 1px solid var(--page);
   background: color-mix(in srgb, var(--shade) calc(var(--share) * 70%), var(--card)); }
@@ -40,6 +42,7 @@ pre, code { font: 0.85rem/1.45 ui-monospace, monospace; } pre { background: var(
   overflow-x: auto; border-radius: 4px; } details { margin: 0.6rem 0; } summary { cursor: pointer; color: var(--c0); }
 .verdict { border-left: 4px solid var(--c1); background: var(--card); padding: 0.5rem 0.9rem; margin: 0.7rem 0; }
 .verdict.fine { border-color: var(--good); } .verdict h3 { margin: 0; }
+.drawn svg { max-width: 32rem; }
 .drawn text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 .drawn .tick { font-size: 11px; fill: var(--faint); }
 .drawn .mid { text-anchor: middle; } .drawn .end, .drawn .num { text-anchor: end; }

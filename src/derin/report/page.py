@@ -166,7 +166,7 @@ def _curves(run: Run, say: Say) -> str:
 
 def _metrics(run: Run, of: Judged, say: Say) -> str:
     found = measure.scores(run, of)
-    rows = [[named(say, "metric", s.name), number(s.value), f"{number(s.low)} - {number(s.high)}"] for s in found]
+    rows = [[named(say, "metric", s.name), number(s.value), f"[{number(s.low)}, {number(s.high)}]"] for s in found]
     rows_said = say("rows", n=f"{len(of.outputs):,}")
     told = say("metrics.judged", part=say(f"part.{of.part}"), rows=rows_said)
     how = say("metrics.wilson") if any(s.wilson for s in found) else ""
@@ -251,7 +251,7 @@ def _importance(run: Run, of: Judged, say: Say) -> str:
     told = say("importance.told", metric=named(say, "metric", name), n=measure.REPEATS)
     more = ""
     if rest:
-        rows = [[m.column, number(m.value), f"{number(m.low)} - {number(m.high)}"] for m in rest]
+        rows = [[m.column, number(m.value), f"[{number(m.low)}, {number(m.high)}]"] for m in rest]
         more = table([say("data.column"), say("metrics.value"), say("metrics.interval")], rows, right=(1, 2))
         more = f"<details><summary>{escape(say('importance.rest', n=len(rest)))}</summary>{more}</details>\n"
     return pictures([figure(drawn, told)]) + more
