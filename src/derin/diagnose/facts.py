@@ -46,6 +46,7 @@ class Facts:
     leak: int  # the column that alone says most about the target; -1: none was looked at
     leak_error: float  # error of the rule from that column alone
     without_leak: float  # of gradient boosting without it; nan where it was not tried
+    next_error: float = math.nan  # error of the rule from the second best column
     agreeing: float = 1.0  # share of the validation rows whose inputs stand in training where the answers do as well
 
 
@@ -86,13 +87,26 @@ def _facts(data: Any) -> Facts:
         if x.shape[1] <= COLUMNS:
             drift, wide = _drift(x, v)
         shared, chance, agreeing = _shared(x, ys, v, answers)
-    leak, leak_error, without = -1, math.nan, math.nan
+    leak, leak_error, without, second = -1, math.nan, math.nan, math.nan
     if small and single and x.shape[1] > 1:
-        leak, leak_error = _leak(x, ys[0], v, answers[0])
+        leak, leak_error, second = _leak(x, ys[0], v, answers[0])
         if leak_error < 0.1 * floor.error:
             without = _boosted(np.delete(x, leak, 1), ys[0], np.delete(v, leak, 1), answers[0]).error
     return Facts(
-        floor, ceiling, classes, spread, offset, drift, wide, shared, chance, leak, leak_error, without, agreeing
+        floor,
+        ceiling,
+        classes,
+        spread,
+        offset,
+        drift,
+        wide,
+        shared,
+        chance,
+        leak,
+        leak_error,
+        without,
+        second,
+        agreeing,
     )
 
 
@@ -223,7 +237,7 @@ def _known_rows(known: np.ndarray, rows: np.ndarray) -> float:
     return float(np.mean([row.tobytes() in found for row in np.ascontiguousarray(rows)]))
 
 
-def _leak(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -> tuple[int, float]:
+def _leak(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -> tuple[int, float, float]:
     """The column that alone tells most of the target, and the error of the rule from it, of 32 bins."""
     found = []
     rule = _class_rule if y.dtype.kind in "iu" else _number_rule
@@ -232,7 +246,7 @@ def _leak(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -> t
         at, to = np.searchsorted(edges, x[:, j]), np.searchsorted(edges, v[:, j])
         found.append(rule(at, y, to, answers, len(edges) + 1))
     best = int(np.argmin(found))
-    return best, float(found[best])
+    return best, float(found[best]), float(np.sort(found)[1])
 
 
 def _class_rule(at: np.ndarray, y: np.ndarray, to: np.ndarray, answers: np.ndarray, bins: int) -> float:

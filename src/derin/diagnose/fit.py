@@ -52,9 +52,23 @@ def falling(curve: np.ndarray) -> float:
     return float((before - after) / max(abs(before), 1e-9))
 
 
+def pace(e: Evidence, curve: np.ndarray) -> float:
+    """The share of all that the loss has fallen which it fell in the last quarter of the epochs: 0.25 of a line."""
+    curve = curve[np.isfinite(curve)]
+    if len(curve) < 3 or curve[0] - curve[-1] < 0.02 * e.floor.loss:
+        return 0.0
+    k = max(1, len(curve) // 4)
+    return float((curve[-1 - k] - curve[-1]) / (curve[0] - curve[-1]))
+
+
+def unfinished(e: Evidence) -> float:
+    """1 where the loss was still falling when training ended, by its own size or by how it fell before."""
+    return max(ramp(falling(e.loss), 0.04, 0.12), ramp(pace(e, e.loss), 0.12, 0.22))
+
+
 def settled(e: Evidence) -> float:
     """1 where training changes nothing any more, 0 where the loss still falls."""
-    return ramp(falling(e.loss), 0.10, 0.03)
+    return min(ramp(falling(e.loss), 0.10, 0.03), ramp(pace(e, e.loss), 0.18, 0.08))
 
 
 def _numbers(e: Evidence) -> dict[str, float]:
@@ -127,15 +141,15 @@ def _less_regularisation(e: Evidence) -> tuple[Remedy, ...]:
 
 
 def too_short(e: Evidence) -> Verdict | None:
-    still = falling(e.loss)
-    valid_still = falling(e.valid_loss) if e.judged else still
+    valid_still = max(ramp(falling(e.valid_loss), 0.02, 0.06), ramp(pace(e, e.valid_loss), 0.05, 0.15))
     far = ramp(excess(e), 0.02, 0.15) if e.ceiling else 1.0
     return Verdict(
         "trained too short",
-        ramp(still, 0.04, 0.12) * ramp(valid_still, 0.02, 0.06) * max(far, 0.3) * (0.0 if e.early_stopped else 1.0),
+        unfinished(e) * (valid_still if e.judged else 1.0) * max(far, 0.3) * (not e.early_stopped),
         {
-            "loss fell at the end by": still,
-            "validation loss fell at the end by": valid_still,
+            "loss fell at the end by": falling(e.loss),
+            "validation loss fell at the end by": falling(e.valid_loss),
+            "share of the whole fall": pace(e, e.loss),
             "epochs": e.epochs,
             "steps": e.steps,
         }

@@ -149,8 +149,12 @@ def _at(e: Evidence, line: int, path: str, of: str) -> float:
 
 
 def _from_the_start(e: Evidence, at_first: float) -> float:
-    """1 where units were so at the first weights, or steps are small: large steps are a cause of their own."""
-    return max(ramp(at_first, 0.2, 0.4), 1 - ramp(typical_update(e), 0.02, 0.08))
+    """1 where units were so at the first weights, or became so in a net that does badly and takes small steps.
+
+    Large steps are a cause of their own; and a net that has learned its rows may well have units at an end.
+    """
+    later = (1 - ramp(typical_update(e), 0.02, 0.08)) * ramp(excess(e), 0.03, 0.12)
+    return max(ramp(at_first, 0.2, 0.4) * max(0.6, ramp(excess(e), 0.0, 0.05)), later)
 
 
 def _last_layer(e: Evidence) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from derin.errors import RunError
-from derin.tune.axis import tail
+from derin.tune.axis import tail, text
 from derin.tune.drawing import BEST, DONE, FAILED, FAINT, HEIGHT, WIDTH, figure_of, say, styled
 
 if TYPE_CHECKING:
@@ -105,13 +105,13 @@ def _modes(health: Sequence[Mapping[str, Any]]) -> Figure:
     with styled():
         figure = figure_of(WIDTH, HEIGHT)
         panel = figure.subplots()
-        for name, colour, label in (
-            ("train_mode_loss", FAILED, "in training mode"),
-            ("eval_mode_loss", DONE, "in evaluation mode"),
+        for name, colour, label, width in (
+            ("train_mode_loss", FAILED, "in training mode", 3.2),  # the other one may lie upon it
+            ("eval_mode_loss", DONE, "in evaluation mode", 1.2),
         ):
-            panel.plot(_epochs(health), [line[name] for line in health], color=colour, marker="o", ms=3, lw=1.4)
-            panel.lines[-1].set_label(label)
-        _named(panel, "loss on the same training rows")
+            values = [line[name] for line in health]
+            panel.plot(_epochs(health), values, color=colour, marker="o", ms=1.6 * width, lw=width, label=label)
+        _named(panel, "loss on the same training rows", inside=True)
     return figure
 
 
@@ -133,11 +133,16 @@ def _lines(panel: Axes, epochs: list[int], series: Mapping[str, Sequence[float]]
         label = tail(name, 22) if name in named else "_"
         panel.plot(epochs, values, color=colour, marker="o", ms=2.6, lw=1.3, label=label)
     if log and kept:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
         panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=8))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda v, _: text(float(f"{v:.3g}"))))  # 10^-3 would be code
+        panel.yaxis.set_minor_formatter(NullFormatter())
     return len(kept)
 
 
-def _named(panel: Axes, title: str, legend: bool = True, axis: bool = True) -> None:
+def _named(panel: Axes, title: str, legend: bool = True, axis: bool = True, inside: bool = False) -> None:
     panel.set_title(title)
     panel.margins(x=0.02)
     if axis:
@@ -146,4 +151,7 @@ def _named(panel: Axes, title: str, legend: bool = True, axis: bool = True) -> N
 
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     if legend and panel.get_legend_handles_labels()[1]:
-        panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)
+        if inside:
+            panel.legend(loc="best", handlelength=1.2)
+        else:
+            panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2)

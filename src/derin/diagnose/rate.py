@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from derin.diagnose.evidence import Evidence
-from derin.diagnose.fit import excess, falling
+from derin.diagnose.fit import excess, falling, unfinished
 from derin.diagnose.verdict import Remedy, Verdict, ramp
 from derin.optim import Adam, ClipByGlobalNorm
 
@@ -32,19 +32,16 @@ def slope(e: Evidence) -> float:
     return float(np.median(found)) / max(e.floor.loss, 1e-9) if len(found) else math.nan
 
 
-def unrest(e: Evidence) -> float:
-    """How much the training loss goes up and down from epoch to epoch in the second half, as a share of itself."""
-    curve = e.loss[np.isfinite(e.loss)]
+def unrest(e: Evidence, of: str = "loss") -> float:
+    """How much a loss goes up again from epoch to epoch in the later two thirds, as a share of itself."""
+    curve = getattr(e, of)
+    curve = curve[np.isfinite(curve)]
     curve = curve[len(curve) // 3 :]
     if len(curve) < 4:
         return 0.0
-    up = np.maximum(np.diff(curve), 0)
-    return float(
-        up.sum()
-        / max(float(np.abs(np.diff(curve)).sum()), 1e-12)
-        * np.abs(np.diff(curve)).mean()
-        / max(float(np.median(curve)), 1e-9)
-    )
+    steps = np.diff(curve)
+    back = np.maximum(steps, 0).sum() / max(float(np.abs(steps).sum()), 1e-12)
+    return float(back * np.abs(steps).mean() / max(float(np.median(curve)), 1e-9))
 
 
 def rate_of(e: Evidence) -> float:
@@ -121,11 +118,12 @@ def noise_of(e: Evidence) -> float:
 
 
 def small_batch(e: Evidence) -> Verdict | None:
-    far = max(ramp(excess(e), 0.02, 0.15), ramp(unrest(e), 0.02, 0.08))
+    jumps = max(unrest(e), 0.5 * unrest(e, "valid_loss"))
+    far = max(ramp(excess(e), 0.02, 0.15), ramp(jumps, 0.02, 0.08))
     return Verdict(
         "batch too small",
         ramp(e.batch, 9, 4) * ramp(e.rows, 50, 100) * ramp(noise_of(e), 1, 5) * far,
-        {"rows a batch": e.batch, "noise over gradient": noise_of(e), "loss goes up and down by": unrest(e)},
+        {"rows a batch": e.batch, "noise over gradient": noise_of(e), "loss goes up and down by": jumps},
         "The gradient of so few rows is mostly noise, and the weights follow it.",
         ("S3.16", "S3.07", "S0.34"),
         (
@@ -141,7 +139,7 @@ def large_batch(e: Evidence) -> Verdict | None:
         "batch too large",
         ramp(e.per_epoch, 6, 3)
         * ramp(e.rows, 150, 250)
-        * ramp(falling(e.loss), 0.02, 0.06)
+        * unfinished(e)
         * ramp(excess(e), 0.03, 0.12)
         * ramp(e.steps, 400, 200),
         {

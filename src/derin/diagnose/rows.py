@@ -80,18 +80,20 @@ def leak(e: Evidence) -> Verdict | None:
     facts = e.facts
     if facts.leak < 0 or facts.without_leak != facts.without_leak:
         return None
-    alone, without = (v / max(e.floor.error, 1e-9) for v in (facts.leak_error, facts.without_leak))
+    floor = max(e.floor.error, 1e-9)
+    alone, without, second = (v / floor for v in (facts.leak_error, facts.without_leak, facts.next_error))
     return Verdict(
         "target leak",
-        ramp(alone, 0.08, 0.03) * ramp(without - alone, 0.05, 0.15),
+        ramp(alone, 0.08, 0.03) * max(ramp(without - alone, 0.05, 0.15), ramp(second - alone, 0.3, 0.5)),
         {
             "column": facts.leak,
             "error from it alone": facts.leak_error,
+            "from the next best one": facts.next_error,
             "error of gradient boosting without it": facts.without_leak,
             "trivial error": e.floor.error,
             "validation error": e.valid.error,
         },
-        f"Column {facts.leak} alone gives the answer almost exactly, and the others do not: was it written down after "
+        f"Column {facts.leak} alone gives the answer almost exactly, and no other does: was it written down after "
         "the answer was known?",
         ("S3.09",),
         (Remedy(f"leave column {facts.leak} out, unless it is known when predicting"),),
