@@ -90,7 +90,7 @@ def _facts(data: Any) -> Facts:
     leak, leak_error, without, second = -1, math.nan, math.nan, math.nan
     if small and single and x.shape[1] > 1:
         leak, leak_error, second = _leak(x, ys[0], v, answers[0])
-        if leak_error < 0.1 * floor.error:
+        if leak_error < 0.15 * floor.error:
             without = _boosted(np.delete(x, leak, 1), ys[0], np.delete(v, leak, 1), answers[0]).error
     return Facts(
         floor,

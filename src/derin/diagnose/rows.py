@@ -84,7 +84,7 @@ def leak(e: Evidence) -> Verdict | None:
     alone, without, second = (v / floor for v in (facts.leak_error, facts.without_leak, facts.next_error))
     return Verdict(
         "target leak",
-        ramp(alone, 0.08, 0.03) * max(ramp(without - alone, 0.05, 0.15), ramp(second - alone, 0.3, 0.5)),
+        ramp(alone, 0.15, 0.08) * max(ramp(without - alone, 0.05, 0.15), ramp(second - alone, 0.3, 0.5)),
         {
             "column": facts.leak,
             "error from it alone": facts.leak_error,
