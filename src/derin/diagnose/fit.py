@@ -95,11 +95,16 @@ def bias(e: Evidence) -> Verdict | None:
     )
 
 
+def gap_of_loss(e: Evidence) -> float:
+    """Validation loss less training loss, over the trivial one: it shows confidence in wrong answers too."""
+    return (e.valid.loss - e.train.loss) / max(e.floor.loss, 1e-9) if e.judged else 0.0
+
+
 def variance(e: Evidence) -> Verdict | None:
     best = _best_epoch(e)
     return Verdict(
         "high variance",
-        ramp(gap(e), *GAP) * (1 - high_in_training(e)),
+        max(ramp(gap(e), *GAP), ramp(gap_of_loss(e), 0.35, 0.6)) * (1 - high_in_training(e)),
         _numbers(e) | {"rows": e.rows, "weights": e.weights, "best epoch": best},
         "The net knows its training rows by heart and is much worse on others.",
         ("S3.11", "S3.12", "S3.14", "S3.09"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from derin.diagnose.evidence import Evidence
 from derin.diagnose.fit import excess
-from derin.diagnose.rate import rate_of, typical_update
+from derin.diagnose.rate import first_update, rate_of
 from derin.diagnose.verdict import Remedy, Verdict, ramp
 from derin.optim import Adam, ClipByGlobalNorm
 
@@ -23,20 +23,27 @@ def relative_gradients(e: Evidence, at: int = 0) -> list[float]:
     return [gradients[n] / norms[n] for n in norms if norms[n] > 0]
 
 
-def vanishing(e: Evidence) -> Verdict | None:
+def _vanish(e: Evidence) -> float:
+    """How sure it is that the first layers of a deep net get no gradient, by the first weights."""
     first = relative_gradients(e)
-    later = relative_gradients(e, -1)
+    if len(first) < DEEP:
+        return 0.0
+    share = first[0] / max(max(first), 1e-30)
+    return ramp(math.log10(max(share, 1e-12)), -1.5, -2.5) * ramp(max(first), 1e-9, 1e-6)
+
+
+def vanishing(e: Evidence) -> Verdict | None:
+    first, later = relative_gradients(e), relative_gradients(e, -1)
     if len(first) < DEEP:
         return None
-    falls = [g[0] / max(max(g), 1e-30) for g in (first, later)]
     return Verdict(
         "vanishing gradients",
-        ramp(math.log10(max(falls[0], 1e-12)), -1.5, -2.5) * ramp(excess(e), 0.03, 0.15) * ramp(max(first), 1e-9, 1e-6),
+        _vanish(e) * ramp(excess(e), 0.03, 0.15),
         {
             "gradient over weight, first layer": first[0],
             "of the steepest layer": max(first),
             "matrices in a row": len(first),
-            "at the end": falls[1],
+            "first over steepest at the end": later[0] / max(max(later), 1e-30),
         },
         "On its way back through the layers the gradient gets smaller at each of them: the first ones hardly learn.",
         ("S1.33", "S3.36", "S1.10"),
@@ -93,7 +100,7 @@ def dead(e: Evidence) -> Verdict | None:
     at_first = _silence(e.health[0]["layers"][where]) if where else 0.0
     return Verdict(
         "dead ReLUs",
-        worst * e.relus * (not e.alike) * _from_the_start(e, at_first),
+        worst * e.relus * (1 - _too_small(e)) * (1 - _vanish(e)) * _from_the_start(e, at_first),
         {
             "share of dead units": _at(e, -1, where, "dead"),
             "share of outputs that are 0": _at(e, -1, where, "zeros"),
@@ -153,7 +160,7 @@ def _from_the_start(e: Evidence, at_first: float) -> float:
 
     Large steps are a cause of their own; and a net that has learned its rows may well have units at an end.
     """
-    later = (1 - ramp(typical_update(e), 0.02, 0.08)) * ramp(excess(e), 0.03, 0.12)
+    later = (1 - ramp(first_update(e), 0.2, 0.6)) * ramp(excess(e), 0.03, 0.12)
     return max(ramp(at_first, 0.2, 0.4) * max(0.6, ramp(excess(e), 0.0, 0.05)), later)
 
 
@@ -161,22 +168,27 @@ def _last_layer(e: Evidence) -> str:
     return list(e.health[-1]["layers"])[-1] if e.health and e.health[-1]["layers"] else ""
 
 
+def _scales(e: Evidence) -> list[float]:
+    """Of each matrix at first: the deviation of its entries times the root of its inputs."""
+    return [e.health[0]["weights"][n]["norm"] / math.sqrt(e.units[n]) for n in e.units] if e.health else []
+
+
+def _too_small(e: Evidence) -> float:
+    """How sure it is that the first weights are too small, or all alike."""
+    low = min(_scales(e), default=1.0)
+    return max(ramp(math.log10(max(low, 1e-12)), -1.2, -2), float(e.alike))
+
+
 def first_weights(e: Evidence) -> Verdict | None:
-    if not e.health:
-        return None
-    scales = {n: e.health[0]["weights"][n]["norm"] / math.sqrt(e.units[n]) for n in e.units}
+    scales = _scales(e)
     if not scales:
         return None
-    low, high = min(scales.values()), max(scales.values())
+    low, high = min(scales), max(scales)
     loss = e.health[0]["eval_mode_loss"] / max(e.floor.loss, 1e-9)
     alike = e.alike
     return Verdict(
         "poor initialisation",
-        max(
-            ramp(math.log10(max(low, 1e-12)), -1.2, -2),
-            ramp(math.log10(max(high, 1e-12)), 0.7, 1.1) * ramp(loss, 2, 5),
-            1.0 * alike,
-        ),
+        max(_too_small(e), ramp(math.log10(max(high, 1e-12)), 0.7, 1.1) * ramp(loss, 2, 5)),
         {
             "smallest first weights": low,
             "largest first weights": high,

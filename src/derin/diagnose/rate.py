@@ -49,8 +49,9 @@ def rate_of(e: Evidence) -> float:
 
 
 def grew(e: Evidence) -> float:
-    """The worst training loss after the first epoch, over the trivial one."""
-    return float(np.nanmax(e.loss) / max(e.floor.loss, 1e-9)) if len(e.loss) else math.inf
+    """The worst training loss over that of the first weights, or the trivial one if that is larger."""
+    first = e.health[0]["eval_mode_loss"] if e.health else 0.0
+    return float(np.nanmax(e.loss) / max(e.floor.loss, first, 1e-9)) if len(e.loss) else math.inf
 
 
 def too_high(e: Evidence) -> Verdict | None:
@@ -74,7 +75,7 @@ def too_high(e: Evidence) -> Verdict | None:
             "learning rate": rate_of(e),
             "update over weight": step,
             "loss goes up and down by": unrest(e),
-            "largest loss over trivial": grew(e),
+            "largest loss over the first": grew(e),
             "training broke off": e.broken,
         },
         "Steps are so large that they jump over the valley: the loss goes up and down, or grows without bound.",
@@ -118,7 +119,7 @@ def noise_of(e: Evidence) -> float:
 
 
 def small_batch(e: Evidence) -> Verdict | None:
-    jumps = max(unrest(e), 0.5 * unrest(e, "valid_loss"))
+    jumps = max(unrest(e), unrest(e, "valid_loss"))
     far = max(ramp(excess(e), 0.02, 0.15), ramp(jumps, 0.02, 0.08))
     return Verdict(
         "batch too small",
