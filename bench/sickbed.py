@@ -1,9 +1,9 @@
 """The test bed of derin.diagnose: runs of a known cause, and which verdict comes first.
 
-    PYTHONPATH=src python -m bench sickbed [--half written|held-out] [--only NAME] [--write]
+    PYTHONPATH=src python -m bench sickbed [--set written|"held out"|fresh] [--only NAME] [--write]
 
-The cases are in tests/sick/cases.py. Within each cause those at even positions were there while the rules were
-written, those at odd ones were not looked at until then.
+The cases are in tests/sick/cases.py: those that were there while the rules were written, those that were held out
+until then, and fresh ones that were written afterwards and looked at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+SETS = {
+    "written": "while the rules were written",
+    "held out": "held out, then learned from",
+    "fresh": "written after that",
+}
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "sick"))
 
@@ -83,12 +88,12 @@ def main(argv: list[str] | None = None) -> None:
     from bench.measure import finish
 
     parser = argparse.ArgumentParser(prog="python -m bench sickbed", description=__doc__.splitlines()[0])
-    parser.add_argument("--half", choices=("written", "held-out"), help="only these cases")
+    parser.add_argument("--set", choices=SETS, help="only these cases")
     parser.add_argument("--only", help="only cases whose name holds this; their evidence is shown")
     parser.add_argument("--quiet", action="store_true", help="only the table")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     given = parser.parse_args(argv)
-    chosen = [c for c in CASES if given.half is None or c.held_out == (given.half == "held-out")]
+    chosen = [c for c in CASES if given.set in (None, c.set)]
     chosen = [c for c in chosen if given.only is None or given.only in c.name]
     found = []
     for case in chosen:
@@ -98,10 +103,7 @@ def main(argv: list[str] | None = None) -> None:
             said = ", ".join(f"{n} {c:.2f}" for n, c in list(zip(a.names, a.confidences, strict=True))[:4])
             mark = " " if a.first else "~" if a.among_two else "!"
             print(f"{mark} {case.name:34s} {case.cause:32s} {a.seconds:5.1f} s  {said}", flush=True)
-    halves = {
-        "while the rules were written": [a for a in found if not a.case.held_out],
-        "held out": [a for a in found if a.case.held_out],
-    }
+    halves = {words: [a for a in found if a.case.set == name] for name, words in SETS.items()}
     halves = {name: some for name, some in halves.items() if some}
     print(f"{sum(a.seconds for a in found):.0f} s in all")
     finish("sickbed", "Diagnoses of runs made sick on purpose", table(halves), given.write)
