@@ -51,7 +51,7 @@ EVIDENCE = {
     "in training mode, same rows": "aynı satırlarda eğitim modunda", "rows a batch": "batch boyutu",
     "the net ends in": "ağın sonu", "the loss wants": "kaybın beklediği", "learning rate": "öğrenme oranı",
     "update over weight": "adımın ağırlığa oranı", "loss goes up and down by": "kaybın dalgalanması",
-    "largest loss over trivial": "en büyük kaybın en basit tahmininkine oranı", "training broke off": "eğitim koptu",
+    "training broke off": "eğitim koptu",
     "noise over gradient": "gürültünün gradyana oranı", "steps an epoch": "epoch başına adım", "loss": "kayıp",
     "trivial loss": "en basit tahminin kaybı", "gradient norm": "gradyan normu",
     "largest mean of a column": "bir değişkenin en büyük ortalaması", "largest deviation": "en büyük standart sapma",
@@ -66,6 +66,10 @@ EVIDENCE = {
     "gradient norm over trivial loss": "gradyan normunun en basit tahminin kaybına oranı",
     "of equal inputs, answers equal": "eşit girdilerde eşit cevapların payı",
     "share of outputs that are 0": "0 olan çıktıların payı",
+    "share of the whole fall": "tüm düşüş içindeki payı",
+    "largest loss over the first": "en büyük kaybın ilk ağırlıklardakine oranı",
+    "first over steepest at the end": "sonda ilk katmanın en dik katmana oranı",
+    "from the next best one": "ikinci en iyi değişkenle hata",
 }  # fmt: skip
 REMEDIES = {
     "more layers or units": "daha çok katman ya da nöron",
