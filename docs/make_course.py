@@ -17,7 +17,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "course.md"
 LIST = ROOT.parent / "shared" / "course" / "CONCEPTS.md"
-PUBLIC = ("derin", "derin.nn", "derin.optim", "derin.data", "derin.models", "derin.testing", "derin.spec")
+PUBLIC = (
+    "derin",
+    "derin.nn",
+    "derin.optim",
+    "derin.data",
+    "derin.models",
+    "derin.trace",
+    "derin.testing",
+    "derin.spec",
+)
 NOTES = (
     "Linear and logistic regression",
     "Neural networks",

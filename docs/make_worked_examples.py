@@ -9,6 +9,7 @@ exact value, and what the notes print.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -474,7 +475,8 @@ def page() -> str:
         ]
         parts.append("\n".join(["| | derin | exact | printed |", "|---|---:|---:|---:|", *rows]) + "\n")
         if worked.text:
-            parts.append(f"```text\n{worked.text}\n```\n")
+            without_sources = re.sub(r"\n +# derin/.*", "", worked.text)  # their lines move
+            parts.append(f"```text\n{without_sources}\n```\n")
     return "\n".join(parts)
 
 

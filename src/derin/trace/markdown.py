@@ -112,7 +112,7 @@ def step_formula(step: Step) -> str:
             second = a[1] if len(step.inputs[1].shape) < 2 or right[0] == 0 else a[1] + r"^\top"
             return rf"{out} = {first}\,{second}"
     if op == "transpose" and len(step.output.shape) == 2:
-        return rf"{out} = {a[0]}^\top"
+        return rf"{out} \quad\text{{({step.inputs[0].name}, transposed)}}"
     if op in PLUMBING:
         return rf"{out} = {a[0]} \quad\text{{as {shape_text(step.output.shape)}}}"
     written = {

@@ -29,8 +29,8 @@ def number(value: Any, digits: int = 5) -> str:
     if value == 0:
         return "0"
     text = f"{float(value):.{digits}g}"
-    if "e" in text and 1e-5 <= abs(value) < 10 ** max(digits, 6):
-        text = f"{float(text):.10f}".rstrip("0").rstrip(".") if abs(value) < 1 else f"{float(text):.0f}"
+    if "e" in text and 1 <= abs(value) < 10 ** max(digits, 6):
+        text = f"{float(text):.0f}"
     return text.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
@@ -41,10 +41,15 @@ def factor(value: Any, digits: int = 5) -> str:
 
 
 def size_form(shape: tuple[int, ...], form: str) -> str:
-    """How an array of this shape is shown: "scalar", "matrix" or "summary"."""
+    """How an array of this shape is shown: "scalar", "matrix" or "summary".
+
+    "brief" is "auto" for computations of many operations: few numbers are shown, and not written out.
+    """
+    size = math.prod(shape)
+    if form == "brief":
+        return "scalar" if size <= 1 else "matrix" if size <= WRITTEN_OUT else "summary"
     if form != "auto":
         return form
-    size = math.prod(shape)
     return (
         "scalar" if size <= WRITTEN_OUT else "matrix" if size <= IN_FULL and max(shape) <= LONGEST_SIDE else "summary"
     )

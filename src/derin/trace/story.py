@@ -25,6 +25,7 @@ from derin.trace.result import Trace
 from derin.trace.steps import Share, Source, Step, Value
 
 LONGEST_SUM = 64  # products of one element that are written out
+MANY = 60  # operations from which "auto" writes no products out
 
 
 class Line(NamedTuple):
@@ -79,6 +80,7 @@ class Telling(NamedTuple):
 def story(trace: Trace, form: str, layout: str, digits: int) -> list[Section]:
     """The sections of a trace, in the order in which they happened."""
     every = [*trace.steps, *(trace.update.steps if trace.update else ())]
+    form = "brief" if form == "auto" and len(every) > MANY else form
     rows = frozenset(depends_on_examples(every, trace.arguments, trace.examples))
     telling = Telling(trace, form, layout, digits, rows)
     sections = [
@@ -133,7 +135,7 @@ def forward_line(telling: Telling, step: Step) -> Line:
     if len(step.outputs) > 1:
         details = [f"{v.name}: {line}" for v in step.outputs for line in telling.array(v)]
         return Line(label, text, details=tuple(details), **shared)
-    if step.operation in PLUMBING and out.size > 1:
+    if step.operation in (*PLUMBING, "stop_gradient") and out.size > 1:
         return Line(label, text, **shared)
     if out.size <= 1 and all(v.size <= 1 and v.numbers is not None for v in step.inputs) and _simple(step):
         result = telling.number(np.asarray(out.numbers).reshape(-1)[0].item()) if out.size else "[]"
