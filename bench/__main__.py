@@ -21,6 +21,7 @@ NAMES = (
     "tune_quality",
     "health",
     "sickbed",
+    "cures",
 )
 
 

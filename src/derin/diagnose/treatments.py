@@ -17,6 +17,7 @@ from derin.optim import L2, Adam, ClipByGlobalNorm
 from derin.spec import _fields, get, set
 
 ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Function)
+ENDS = (*ACTIVATIONS, nn.Softmax, nn.LogSoftmax)
 NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm, nn.RMSNorm)
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BATCHES = (8, 1024)  # sizes between which a larger or a smaller batch is tried
@@ -136,7 +137,7 @@ def _of_net(experiment: Experiment) -> Iterator[Treatment]:
         yield Treatment("no dropout", with_(dropped(None)), "S1.58")
     else:
         yield Treatment("dropout", with_(dropped(0.3)), "S1.58")
-    if isinstance(net, nn.Sequential) and len(net.layers) > 1 and isinstance(net.layers[-1], ACTIVATIONS):
+    if isinstance(net, nn.Sequential) and len(net.layers) > 1 and isinstance(net.layers[-1], ENDS):
         cut = nn.Sequential(*net.layers[:-1])
         yield Treatment("no activation at the end", experiment.replace(net=cut), "S2.13", fresh=True)
 
