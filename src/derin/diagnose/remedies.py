@@ -132,7 +132,8 @@ class Cure:
         """The command that trains a run with this remedy; "" for a run in memory, whose remedies `adopt` trains."""
         if self.run.path is None or lane is self.nothing or lane.refused or about_data(self.run).get("source") is None:
             return ""
-        return "derin fit " + shlex.quote(str(self.file(lane)))
+        begin = "" if lane.fresh else f" --from {shlex.quote(str(self.run.path))}"
+        return "derin fit " + shlex.quote(str(self.file(lane))) + begin
 
     def file(self, lane: Lane) -> Path:
         """Where the experiment of a remedy stands in the run's folder."""
@@ -141,7 +142,7 @@ class Cure:
         return self.run.path / "remedies" / f"{name}.json"
 
     def adopt(self, name: str | None = None, *, out: str | Path | None = None, progress: bool = True) -> Run:
-        """A new run with a remedy, trained from fresh weights; by default the best one.
+        """A new run with a remedy, by default the best one; it begins with this run's weights where the lane did.
 
         Raises RunError where none helped, SpecError for a remedy that was not tried.
         """
@@ -151,8 +152,13 @@ class Cure:
         lane = self.best if name is None else next((x for x in self.lanes if x.treatment.name == name), None)
         if lane is None:
             raise SpecError(f"no remedy {name!r} was tried.{nearest(str(name), names)}")
-        experiment = lane.treatment.experiment.replace(epochs=lane.epochs)
-        return experiment.fit(self.data, out=out, progress=progress)
+        start = None if lane.fresh else self.run
+        return self.experiment(lane).fit(self.data, out=out, start=start, progress=progress)
+
+    def experiment(self, lane: Lane) -> Experiment:
+        """What a run with this remedy trains: for as long as its lane did, or as that went on."""
+        epochs = lane.epochs if lane.fresh else lane.epochs - len(self.run.history)
+        return lane.treatment.experiment.replace(epochs=epochs)
 
 
 def try_remedies(
@@ -309,8 +315,9 @@ def _write(cure: Cure) -> None:
             file, about = cure.file(lane), about_data(cure.run)
             file.parent.mkdir(exist_ok=True)
             options = {name: v for name, v in about["options"].items() if v is not None}
-            experiment = spec.to_dict(lane.treatment.experiment.replace(epochs=lane.epochs))
-            text = json.dumps(experiment | {"data": {"source": about["source"], **options}}, indent=2)
+            text = json.dumps(
+                spec.to_dict(cure.experiment(lane)) | {"data": {"source": about["source"], **options}}, indent=2
+            )
             replace_file(file, text.encode())
 
 
