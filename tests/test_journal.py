@@ -132,7 +132,7 @@ def test_another_process_has_a_hand_on_the_wheel(tmp_path, capsys, monkeypatch):
     assert differences(run, derin.replay(out, progress=False)) == []
 
 
-def test_killed_after_a_change_the_bits_are_the_same(tmp_path):
+def test_killed_after_a_change_the_bits_are_the_same(tmp_path, capsys):
     out = tmp_path / "run"
     (tmp_path / "train.py").write_text(TRAINER)
     words = [sys.executable, str(tmp_path / "train.py"), str(out), str(table(tmp_path))]
@@ -151,9 +151,22 @@ def test_killed_after_a_change_the_bits_are_the_same(tmp_path):
     assert run.experiment.optimizer.learning_rate == 0.002
     assert command(["status", str(out)]) == 0
     run.set("epochs", len(run.history) + 4)  # nobody trains it: it waits for the one who will
+    assert command(["status", str(out)]) == 0
+    assert f"asked    epochs = {len(run.history) + 4}, not done yet" in capsys.readouterr().out
     went_on = run.resume(progress=False)
     assert went_on.experiment.epochs == len(went_on.history) == len(run.history) + 4
     assert differences(went_on, derin.replay(out, progress=False)) == []
+
+
+def test_a_run_that_failed_is_set_right_and_goes_on(tmp_path):
+    with pytest.raises(derin.TrainingFailed):
+        small(tmp_path, epochs=6, optimizer=optim.SGD(1e30), schedule=optim.Constant())
+    run = derin.load(tmp_path / "run")
+    assert run.stopped == "failed"
+    run.set("optimizer.learning_rate", 0.05, "it diverged")
+    on = run.resume(progress=False)
+    assert len(on.history) == 6 and np.isfinite(on.history[-1]["loss"])
+    assert differences(on, derin.replay(on, progress=False)) == []
 
 
 def test_a_change_compiles_nothing_and_is_replayed_to_the_bit(tmp_path):

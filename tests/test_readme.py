@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from derin.cli import run
-from derin.cli.tuning import app
+from derin.cli import all_commands, run
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,8 +56,7 @@ def test_readme_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
 def _commands() -> set[str]:
     """What may follow `derin`: commands, and groups of them."""
-    import derin.cli.tracing  # noqa: F401  it adds its command to the app
-
+    app = all_commands()
     return {str(c.name) for c in (*app.registered_commands, *app.registered_groups)}
 
 

@@ -50,6 +50,14 @@ def raise_if_interrupted() -> None:
         raise KeyboardInterrupt
 
 
+def all_commands() -> Any:
+    """The app, with the commands of every module."""
+    from derin.cli import curing, diagnosing, reporting, sitting, tracing  # noqa: F401  they add theirs
+    from derin.cli.tuning import app
+
+    return app
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command with these arguments; its exit code.
 
@@ -58,10 +66,9 @@ def run(arguments: Sequence[str]) -> int:
     """
     from typer import Abort, BadParameter
 
-    from derin.cli import curing, diagnosing, reporting, sitting, tracing  # noqa: F401  they add their commands
     from derin.cli.options import as_options
-    from derin.cli.tuning import app
 
+    app = all_commands()
     usage_error, click_exception = BadParameter.__mro__[1:3]  # typer brings its own click, or did not yet
     try:
         with _warnings_as_notes("--quiet" in arguments):

@@ -117,7 +117,9 @@ def status(run: RunPath, as_json: AsJson = False) -> Answer:
         what = f"{line['path']} {line['old']} -> {line['new']}" if line["path"] else ""
         why = f"({line['reason']})" if line.get("reason") else ""
         lines.append("  ".join(t for t in (f"step {line['step']:<6}", line["kind"], what, why) if t))
-    lines += [f"asked    {name}" for name in about["asked"]]
+    for request in about["asked"]:
+        what = f"{request['path']} = {request['value']!r}" if request.get("path") else request["kind"]
+        lines.append(f"asked    {what}, not done yet")
     return Answer(about, "\n".join(lines))
 
 
@@ -288,8 +290,10 @@ def _history(folder: RunFolder) -> list[dict[str, Any]]:
 
 def _status(folder: RunFolder) -> dict[str, Any]:
     """What is known of a run from outside."""
+    from derin.engine import journal
+
     history, experiment = _history(folder), folder.experiment()
-    asked = sorted(p.stem for p in (folder.path / "requests").glob("*.json"))
+    asked = journal.waiting(folder.path)
     writer, state = folder.writer(), folder.status()
     if writer is not None and state != "paused":
         state = "running"

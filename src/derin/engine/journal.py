@@ -165,6 +165,18 @@ def ask_trainer(folder: RunFolder, kind: str, reason: str, by: str) -> str:
     return ask(folder.path, kind, reason=reason, by=by)
 
 
+def waiting(path: Path) -> list[dict[str, Any]]:
+    """The requests that nobody has taken yet, the oldest first."""
+    found = []
+    for file in sorted((path / "requests").glob("*.json")):
+        try:
+            request = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # taken just now
+            continue
+        found += [request] if isinstance(request, dict) and "kind" in request else []
+    return found
+
+
 def answers(path: Path, requests: Sequence[str], seconds: float) -> list[Line]:
     """The journal's lines about these requests, waiting for them so long."""
     end = time.monotonic() + seconds
