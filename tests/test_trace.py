@@ -95,6 +95,23 @@ class TestFunctions:
             found = incoming * local if share.diagonal else incoming.reshape(-1) @ local
             np.testing.assert_allclose(np.reshape(found, share.to.shape), share.product, atol=1e-6)
 
+    @pytest.mark.parametrize(
+        ("f", "args"),
+        [
+            (lambda x: (x * 2).sum(), [np.ones(0)]),
+            (lambda x: x, [1.0]),
+            (lambda x: (x, {"twice": x * 2}), [1.0]),
+            (lambda x: jnp.log(x), [-1.0]),
+            (lambda key, x: x + jax.random.normal(key, (2,)).sum(), [jax.random.key(0), 1.0]),
+            (lambda x: jax.vmap(jax.grad(jnp.sin))(x).sum(), [np.arange(3.0)]),
+            (lambda a: jnp.einsum("bij,bjk->", a, a), [np.ones((2, 2, 2))]),
+        ],
+    )
+    def test_every_form_of_odd_functions(self, f, args):
+        t = derin.trace(f, *args)
+        for show in (t.to_text, t.to_markdown, t.to_html, t.to_svg, t.to_json):
+            assert show()
+
     def test_an_output_that_is_no_number_goes_forward_only(self):
         t = derin.trace(nn.softmax, np.array([2.0, 1.0, 0.1]))
         np.testing.assert_allclose(t.value, [0.6590, 0.2424, 0.0986], atol=1e-4)

@@ -137,8 +137,8 @@ def forward_line(telling: Telling, step: Step) -> Line:
         return Line(label, text, details=tuple(details), **shared)
     if step.operation in (*PLUMBING, "stop_gradient") and out.size > 1:
         return Line(label, text, **shared)
-    if out.size <= 1 and all(v.size <= 1 and v.numbers is not None for v in step.inputs) and _simple(step):
-        result = telling.number(np.asarray(out.numbers).reshape(-1)[0].item()) if out.size else "[]"
+    if out.size == 1 and all(v.size == 1 and v.numbers is not None for v in step.inputs) and _simple(step):
+        result = telling.number(np.asarray(out.numbers).reshape(-1)[0].item())
         return Line(label, text, f"{_scalars(telling, step)} = {result}", **shared)
     if written := _written_forward(telling, step):
         return Line(label, text, details=tuple(written), **shared)
