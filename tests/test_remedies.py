@@ -146,7 +146,7 @@ def test_the_command_adopts_what_it_recommends(tmp_path, monkeypatch, capsys):
     best = found["remedies"][0]
     assert best["remedy"] == found["best"] and best["effect"] > 0
     assert command([*best["command"].split()[1:], "--out", "better", "--quiet"]) == 0
-    assert derin.load("better").history[-1]["accuracy"] > derin.load("run").history[-1]["accuracy"]
+    assert derin.load("better").history[-1]["valid_loss"] < derin.load("run").history[-1]["valid_loss"]
     capsys.readouterr()
     assert command(["cure", "run", "--only", "Adam", "--seeds", "1"]) == 0
     assert "best       Adam\nadopt it   derin fit run/remedies/adam.json" in capsys.readouterr().out
