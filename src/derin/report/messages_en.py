@@ -187,6 +187,7 @@ MESSAGES = {
     "reproduce.experiment": "the experiment, every choice with its value (experiment.json)",
     # a study
     "study.best_trials": "The best trials",
+    "study.untitled": "A search",
     "study.search": "The search",
     "study.each": "Each hyperparameter",
     "study.none": "No trial has a score yet.",

@@ -189,6 +189,7 @@ MESSAGES = {
     "reproduce.experiment": "deney, her seçim değeriyle (experiment.json)",
     # bir arama
     "study.best_trials": "En iyi denemeler",
+    "study.untitled": "Bir arama",
     "study.search": "Arama",
     "study.each": "Her hiperparametre",
     "study.none": "Henüz skoru olan bir deneme yok.",

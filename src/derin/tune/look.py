@@ -55,7 +55,7 @@ def write_page(study: Study, path: Path, lang: str) -> Path:
     about, say = study.about_data, words(lang)
     source = str(about["source"] or say("data.arrays"))
     facts = {say("data.source"): source, say("head.status"): named(say, "status", study.state)}
-    text = page(seen(study), study.path.name if study.path else say("study.search"), facts, lang)
+    text = page(seen(study), study.path.name if study.path else say("study.untitled"), facts, lang)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text.encode())
