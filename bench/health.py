@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     lines = ["| rows and net | epoch without | with | costs | compiling without | with |", "|---|---|---|---|---|---|"]
     everything = {}
     for name, (net, data, count) in cases().items():
-        first = {h: epochs(net, data, 2, h)[1] for h in (False, True)}
+        first = {h: epochs(net, data, 4, h)[1] for h in (False, True)}
         times: dict[bool, list[float]] = {False: [], True: []}
         for _ in range(given.rounds):
             for h in (False, True):

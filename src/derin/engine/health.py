@@ -112,14 +112,22 @@ class Watch:
 
     def _learn_order(self, args: Any) -> None:
         """In which order the net calls its layers and weights: a dict that leaves a program is sorted."""
+        key = (jax.tree.structure(args), *(a.shape for a in jax.tree.leaves((self.batches, self.seen))))
+        if key not in _orders:
+            order: dict[str, list[str]] = {}
 
-        def looked(*args: Any) -> Health:
-            found = _measured(self.per_epoch, *args)
-            declared = declared_order(self.task, found.weights, self.seen)
-            self.order = {"layers": list(found.layers), "weights": declared}
-            return found
+            def looked(*args: Any) -> Health:
+                found = _measured(self.per_epoch, *args)
+                order["layers"] = list(found.layers)
+                order["weights"] = declared_order(self.task, found.weights, self.seen)
+                return found
 
-        self.tree = jax.tree.structure(jax.eval_shape(looked, *args))
+            tree = jax.tree.structure(jax.eval_shape(looked, *args))
+            _orders[key] = (tree, order)
+        self.tree, self.order = _orders[key]
+
+
+_orders: dict[Any, Any] = {}  # of nets that were looked at: tracing one takes a tenth of a second
 
 
 def _some(part: Any, count: int) -> Rows:
