@@ -30,7 +30,7 @@ figure { margin: 0; min-width: 0; } figure.wide { grid-column: 1 / -1; }
 .table { margin: 0.4rem 0 1rem; }
 figure > div, .table { overflow-x: auto; } figcaption { color: var(--faint); font-size: 0.85rem; max-width: 46rem; }
 svg { display: block; width: 100%; height: auto; max-width: 46rem; } svg * { stroke-linejoin: round; }
-.wide svg { max-width: none; min-width: var(--least); }
+.wide svg { max-width: calc(1.7 * var(--least)); min-width: var(--least); }
 table { border-collapse: collapse; font-size: 0.9rem; } th, td { padding: 0.25rem 0.9rem 0.25rem 0; text-align: left;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; vertical-align: top; }
 th { font-weight: 600; white-space: nowrap; } td { max-width: 28rem; overflow-wrap: break-word; }
