@@ -11,7 +11,7 @@ import derin
 from derin import nn, optim
 from derin.engine import epoch as engine
 from derin.engine.health import Watch
-from derin.engine.training import key_bits
+from derin.engine.training import LOOKS_KEPT, key_bits
 from derin.models import TabularMLP
 
 pytestmark = pytest.mark.usefixtures("watched")
@@ -163,3 +163,15 @@ def test_the_key_is_that_of_the_run():
     watch = Watch(run.task, run.data)
     one, two = (watch.look(run.carry, key_bits(seed), np.int32(2)) for seed in (0, 1))
     assert one["train_mode_loss"] != two["train_mode_loss"] and one["eval_mode_loss"] == two["eval_mode_loss"]
+
+
+def test_a_short_run_in_memory_is_looked_at_when_it_is_asked_for(tmp_path):
+    now = []
+    put_off = fitted(nn.MLP((7,), 1), epochs=3)
+    assert len(put_off.unseen) == 3 and put_off.looked_at == put_off.carry.step  # the first weights, epochs 1 and 3
+    fitted(nn.MLP((7,), 1), epochs=3, callbacks=[lambda seen: now.append(seen.health)])
+    assert json.dumps(put_off.health[1:]) == json.dumps([line for line in now if line]) and not put_off.unseen
+    kept = fitted(nn.MLP((7,), 1), epochs=3, out=tmp_path / "run")
+    assert json.dumps(put_off.health) == json.dumps(kept.health)
+    long = fitted(nn.MLP((7,), 1), epochs=3 * 27 * LOOKS_KEPT)
+    assert len(long.unseen) < LOOKS_KEPT < len(long.health)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,37 @@ class Run:
         self.made_on = made_on or {}  # device, cores, jaxlib of a loaded run
         self.begun = begun or []  # losses of the steps done of an epoch that was left, where data stream
         self.threshold: DecisionThreshold | None = None  # see choose_threshold
-        self.health: list[dict[str, Any]] = []  # a line of numbers by layer for each epoch that was looked at
+        self._health: list[dict[str, Any]] = []
+        self.unseen: list[tuple[int, Callable[[], dict[str, Any]]]] = []  # step, and what makes the line of health
         self.start: Run | None = None  # whose weights it began with
         self._quick: Any = None
+
+    @property
+    def health(self) -> list[dict[str, Any]]:
+        """A line of numbers by layer for each epoch that was looked at; see derin.engine.health.Watch.look."""
+        self.catch_up()
+        return self._health
+
+    @health.setter
+    def health(self, lines: Iterable[dict[str, Any]]) -> None:
+        self._health = list(lines)
+
+    @property
+    def looked_at(self) -> int:
+        """The step that was looked at last; -1 before the first."""
+        if self.unseen:
+            return self.unseen[-1][0]
+        return self._health[-1]["step"] if self._health else -1
+
+    def look_later(self, look: Callable[[], dict[str, Any]]) -> None:
+        """Keep what makes the line of health of this step until `health` is asked for."""
+        self.unseen.append((int(self.carry.step), look))
+
+    def catch_up(self) -> None:
+        """Look at the weights that were kept for it."""
+        while self.unseen:
+            self._health.append(self.unseen[0][1]())
+            del self.unseen[0]
 
     @property
     def path(self) -> Path | None:

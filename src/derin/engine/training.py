@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from derin.engine.wheel import Here, Wheel
 from derin.errors import DataError, RunError, SpecError, TrainingFailed
 
 CHUNK_BYTES = 64 * 2**20  # of encoded rows a chunk, when data stream from disk
+LOOKS_KEPT = 8  # looks at the health of a run in memory that are put off: short runs then compile nothing for them
 SAVE_EVERY = 2.0  # seconds between checkpoints; when they fall changes no bit of the result
 
 Callback = Callable[["EpochReport"], Any]
@@ -233,15 +235,19 @@ def train(
     watch = health_of.Watch(task, data) if experiment.health and health_of.WATCHED else None
     chunk = "chunk" if _streams(data) else "epoch"
 
-    def look() -> dict[str, Any]:
-        line = watch.look(run.carry, key, epochs)  # type: ignore[union-attr]  # asked only where there is one
-        if not run.health or run.health[-1]["step"] != line["step"]:  # a run that failed may have been resumed
-            run.health.append(line)
-            if folder:
-                folder.append(line, "health.jsonl")
+    def look() -> dict[str, Any] | None:
+        """The line of now; in memory, where nobody asks for it yet, the weights are kept and looked at later."""
+        if watch is None or run.looked_at == int(run.carry.step):  # a run that failed may have been resumed
+            return run.health[-1] if run.health else None
+        if folder is None and not callbacks and len(run.unseen) < LOOKS_KEPT:
+            run.look_later(partial(watch.look, jax.tree.map(np.array, run.carry), key, epochs))
+            return None
+        run.health.append(line := watch.look(run.carry, key, epochs))
+        if folder:
+            folder.append(line, "health.jsonl")
         return line
 
-    if watch and done == 0 and not begun and not run.health:
+    if done == 0 and not begun and run.looked_at < 0:
         look()
     with interrupts(f"finishing the {chunk}" if progress.shown else "") as interrupted:
 
@@ -259,6 +265,7 @@ def train(
                 task = same_structure(task, experiment).replace(experiment=experiment)
                 run.experiment, run.task, run.begun = experiment, task, losses
                 if watch:
+                    run.catch_up()  # what was put off is looked at with the numbers it had
                     watch.task = task.structure_only()
                 epochs, progress.epochs = np.int32(experiment.epochs), experiment.epochs
                 if stopped:
@@ -278,8 +285,7 @@ def train(
             if int(carry.broken_at) >= 0:
                 progress.end()
                 run.stopped = "failed"
-                if watch:
-                    look()
+                look()
                 failure = _failure(run, task, data, carry, key, done)
                 if folder:
                     run.carry, run.begun = _last_good(task, data, folder, run_epoch, key, epochs, done)
