@@ -49,6 +49,16 @@ def test_gradient_update_and_loss_are_those_of_jax():
         assert seen["update"] == pytest.approx(0.1 * float(jnp.linalg.norm(g)) / norm, rel=1e-3)
 
 
+def test_a_penalty_by_the_row_counts_the_rows_of_the_epoch():
+    data = rows()
+    plain, per_row = (
+        fitted(nn.MLP((8,), 1), data, penalty=optim.L2(strength, per_row=each), epochs=1).health[0]["weights"]
+        for strength, each in ((0.01, False), (0.01 * len(data.train.x), True))
+    )
+    for name, seen in plain.items():
+        assert per_row[name]["update"] == pytest.approx(seen["update"], rel=1e-4)
+
+
 def test_activations_are_those_of_the_evaluation_rows():
     run = fitted(nn.Sequential(nn.Linear(8), nn.Tanh(), nn.Linear(1)))
     out = nn.module.activations(run.experiment.net, run.carry.params, {}, jnp.asarray(run.data.valid.x))

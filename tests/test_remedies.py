@@ -124,6 +124,23 @@ def test_effects_point_the_same_way_for_losses_and_for_metrics(slow):
     ) == "diverged"
     gone = Cure(slow, None, "m", False, [lanes[3]._replace(values=(math.nan, math.nan)), lanes[1]])
     assert gone.effect(lanes[1])[0] == math.inf and gone.best.treatment.name == "worse"
+    assert gone.table["state"].to_list() == ["tried", "diverged"]
+    refused = Cure(slow, None, "m", False, [lanes[0]._replace(values=(), refused="no room"), lanes[1]])
+    assert refused.table["state"].to_list() == ["tried", "refused: no room"]
+    with pytest.raises(RunError, match="the remedy 'nothing' was refused: no room"):
+        refused.adopt("nothing")
+    with pytest.raises(RunError, match="this run is in memory"):
+        gone.file(lanes[1])
+
+
+def test_a_lane_that_diverges_or_does_not_fit_harms_no_other(iris):
+    net = nn.Sequential(nn.Residual(nn.Linear(4), nn.ReLU()), nn.Linear(3))
+    with pytest.raises(derin.TrainingFailed) as failed:
+        experiment(epochs=1, optimizer=optim.SGD(1e18)).replace(net=net).fit(iris, progress=False)
+    cure = failed.value.run.try_remedies(remedies=["learning rate x 10", "twice the units", "Adam"], seeds=2, progress=False)
+    states = dict(zip(cure.table["remedy"], cure.table["state"], strict=True))
+    assert states["Adam"] == "tried" and states["twice the units"].startswith("refused: ")
+    assert cure.best.treatment.name == "Adam" and states["learning rate x 10"] == "diverged"
 
 
 def test_adopting_trains_the_remedy(cure, tmp_path):

@@ -33,7 +33,7 @@ from derin.engine.experiment import Experiment
 from derin.engine.population import BLOCK, Member, Population, cores, fitting
 from derin.engine.task import balanced_weights
 from derin.engine.training import as_dataset
-from derin.errors import DataError, DoesNotFit, RunError, SpecError
+from derin.errors import DataError, ModelError, RunError, SpecError
 from derin.optim import L2, ClipByGlobalNorm
 from derin.spec import nearest
 from derin.tune.arena import Arena
@@ -58,7 +58,7 @@ class Lane(NamedTuple):
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.values) if self.values else math.nan
+        return statistics.fmean(self.values) if self.values and all(map(math.isfinite, self.values)) else math.nan
 
 
 @dataclass
@@ -83,12 +83,12 @@ class Cure:
     def effect(self, lane: Lane) -> tuple[float, float]:
         """How much better than nothing, and the deviation of that over the seeds; inf where only nothing diverged."""
         sign = 1 if self.greater_is_better else -1
-        if not lane.values or not all(map(math.isfinite, lane.values)):
+        if self.state(lane) != "tried":
             return math.nan, math.nan
-        if not all(map(math.isfinite, self.nothing.values)):
+        if self.state(self.nothing) != "tried":
             return math.inf, math.nan
         each = [sign * (a - b) for a, b in zip(lane.values, self.nothing.values, strict=True)]
-        return statistics.fmean(each), statistics.stdev(each) if len(each) > 1 else math.nan
+        return statistics.fmean(each), _deviation(each)
 
     def ranked(self) -> list[Lane]:
         """The remedies, the most helpful first; those that diverged or were refused last."""
@@ -113,9 +113,8 @@ class Cure:
         rows = []
         for lane in [*self.ranked(), self.nothing]:
             effect, deviation = (0.0, 0.0) if lane is self.nothing else self.effect(lane)
-            spread = statistics.stdev(lane.values) if len(lane.values) > 1 else math.nan
             rows.append(
-                {"remedy": lane.treatment.name, self.metric: lane.mean, "deviation": spread}
+                {"remedy": lane.treatment.name, self.metric: lane.mean, "deviation": _deviation(lane.values)}
                 | {"effect": effect, "effect_deviation": deviation}
                 | {"starts": "anew" if lane.fresh else "from the run", "epochs": lane.epochs}
                 | {"seconds": lane.seconds, "state": self.state(lane), "command": self.command(lane)}
@@ -137,7 +136,8 @@ class Cure:
 
     def file(self, lane: Lane) -> Path:
         """Where the experiment of a remedy stands in the run's folder."""
-        assert self.run.path is not None  # noqa: S101
+        if self.run.path is None:
+            raise RunError("this run is in memory, so its remedies have no files: cure.adopt trains one.")
         name = lane.treatment.name.replace(" x ", " times ").replace("/", "by").replace(" ", "-").lower()
         return self.run.path / "remedies" / f"{name}.json"
 
@@ -152,6 +152,8 @@ class Cure:
         lane = self.best if name is None else next((x for x in self.lanes if x.treatment.name == name), None)
         if lane is None:
             raise SpecError(f"no remedy {name!r} was tried.{nearest(str(name), names)}")
+        if lane.refused:
+            raise RunError(f"the remedy {lane.treatment.name!r} was refused: {lane.refused}")
         start = None if lane.fresh else self.run
         return self.experiment(lane).fit(self.data, out=out, start=start, progress=progress)
 
@@ -240,9 +242,9 @@ class _Lanes:
             each = [(i, member) for i, t in zip(numbers, tried, strict=True) for member in self._members(t, like)]
             slots = min(len(each), BLOCK * cores())
             population = fitting(self._population(first), slots, 2 * default_budget())
-        except (DoesNotFit, SpecError, DataError) as error:
+        except (ModelError, SpecError, DataError) as error:  # DoesNotFit is a ModelError
             return {
-                i: Lane(t, (), 0, 0.0, True, str(error).partition(":")[0])
+                i: Lane(t, (), 0, 0.0, True, str(error))
                 for i, t in zip(numbers, tried, strict=True)
             }  # fmt: skip
         values: dict[int, list[float]] = {i: [] for i in numbers}
@@ -297,6 +299,10 @@ class _Lanes:
         experiment = self._alike(treatment.experiment).replace(epochs=epochs)
         members = self.arena.members_of(experiment, [carry] * self.arena.members if goes_on else None)
         return [m._replace(epochs=epochs) for m in members]
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
 
 
 def _fits(carry: Any, like: Any) -> bool:

@@ -79,7 +79,7 @@ class Watch:
         n, experiment = len(data.train.x), task.experiment
         self.task = task.structure_only()
         batch = n if experiment.batch_size == "full" else min(experiment.batch_size, n)
-        self.per_epoch = -(-n // batch)
+        self.size = (-(-n // batch), n)  # steps and rows of an epoch
         size = max(1, min(batch, LARGEST_BATCH, n // 2))
         groups = min(n // size, 2 if size >= 32 else 4)
         judged = data.valid if len(data.valid.x) else data.train
@@ -100,7 +100,7 @@ class Watch:
         args = (self.task, carry, self.batches, self.seen, key, epochs)
         if self.tree is None:
             self._learn_order(args)
-        numbers = program(_numbers, *args, static=(self.per_epoch,), hasty=True)(*args)
+        numbers = program(_numbers, *args, static=(self.size,), hasty=True)(*args)
         found = jax.tree.unflatten(self.tree, np.asarray(numbers).tolist())
         names = [name for name in Health._fields if name not in ("layers", "weights")]
         line: dict[str, Any] = {"epoch": int(carry.epoch), "step": int(carry.step)}
@@ -117,7 +117,7 @@ class Watch:
             order: dict[str, list[str]] = {}
 
             def looked(*args: Any) -> Health:
-                found = _measured(self.per_epoch, *args)
+                found = _measured(self.size, *args)
                 order["layers"] = list(found.layers)
                 order["weights"] = declared_order(self.task, found.weights, self.seen)
                 return found
@@ -144,19 +144,24 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _numbers(per_epoch: int, *args: Any) -> jax.Array:
+def _numbers(size: tuple[int, int], *args: Any) -> jax.Array:
     """All that is measured as one vector: fetching a hundred numbers one by one takes longer than the work."""
-    return jnp.stack([jnp.float32(a) for a in jax.tree.leaves(_measured(per_epoch, *args))])
+    return jnp.stack([jnp.float32(a) for a in jax.tree.leaves(_measured(size, *args))])
 
 
-def _measured(per_epoch: int, task: Task, carry: Carry, batches: Rows, seen: Any, key: Any, epochs: Any) -> Health:
-    return measure(task, carry, batches, seen, jax.random.wrap_key_data(key, impl="threefry2x32"), per_epoch, epochs)
+def _measured(
+    size: tuple[int, int], task: Task, carry: Carry, batches: Rows, seen: Any, key: Any, epochs: Any
+) -> Health:
+    return measure(task, carry, batches, seen, jax.random.wrap_key_data(key, impl="threefry2x32"), size, epochs)
 
 
 def measure(
-    task: Task, carry: Carry, batches: Rows, seen: jax.Array, key: jax.Array, per_epoch: int, epochs: Any
+    task: Task, carry: Carry, batches: Rows, seen: jax.Array, key: jax.Array, size: tuple[int, int], epochs: Any
 ) -> Health:
-    """Look at the weights as they are.   batches: [groups, batch, ...], seen: [rows, ...]"""
+    """Look at the weights as they are.   batches: [groups, batch, ...], seen: [rows, ...]
+
+    size: the steps and the rows of an epoch.
+    """
     params, groups = carry.params, batches.x.shape[0]
     drawn = jax.random.fold_in(named_key(key, "health"), carry.step)
 
@@ -174,7 +179,7 @@ def measure(
     square = _square(gradient)
     noise = (_square(gradients) / groups - square) * groups / max(groups - 1, 1)
     signal = jnp.maximum(square - noise / groups, 1e-3 * square)
-    updates = _updates(task, carry, gradient, per_epoch, epochs)
+    updates = _updates(task, carry, gradient, size, epochs)
     large, layers = _layers(task, carry, seen)
     weights = {
         name: Weight(
@@ -193,7 +198,7 @@ def _square(tree: Any) -> jax.Array:
     return jnp.sum(jnp.stack([jnp.sum(jnp.square(a)) for a in jax.tree.leaves(tree)] or [jnp.zeros(())]))
 
 
-def _updates(task: Task, carry: Carry, gradient: Arrays, per_epoch: int, epochs: Any) -> Arrays:
+def _updates(task: Task, carry: Carry, gradient: Arrays, size: tuple[int, int], epochs: Any) -> Arrays:
     """What the optimiser would add to each weight for this gradient; nothing of it is kept."""
     experiment, params = task.experiment, carry.params
     if experiment.optimizer.full_batches:  # it compares gradients of steps, and this one is of other rows
@@ -201,11 +206,11 @@ def _updates(task: Task, carry: Carry, gradient: Arrays, per_epoch: int, epochs:
     packs = engine._packs(experiment.optimizer, params)
     opened = (lambda p: engine.unpack(p, params)) if packs else (lambda p: p)
     closed = engine.pack if packs else (lambda p: p)
-    penalties = Penalties(experiment.penalty, params, opened, closed, 1)
+    penalties = Penalties(experiment.penalty, params, opened, closed, size[1])
     own, at = closed(gradient), closed(params)
     if experiment.clip is not None:
         own = experiment.clip(own)
-    rate = engine.learning_rate(experiment, carry, carry.step, per_epoch, epochs)
+    rate = engine.learning_rate(experiment, carry, carry.step, size[0], epochs)
     updates, _ = experiment.optimizer.update(penalties.gradient(own, at), carry.optimizer, at, rate)
     return opened(penalties.decay(updates, at, rate))
 
