@@ -137,7 +137,9 @@ def test_a_lane_that_diverges_or_does_not_fit_harms_no_other(iris):
     net = nn.Sequential(nn.Residual(nn.Linear(4), nn.ReLU()), nn.Linear(3))
     with pytest.raises(derin.TrainingFailed) as failed:
         experiment(epochs=1, optimizer=optim.SGD(1e18)).replace(net=net).fit(iris, progress=False)
-    cure = failed.value.run.try_remedies(remedies=["learning rate x 10", "twice the units", "Adam"], seeds=2, progress=False)
+    cure = failed.value.run.try_remedies(
+        remedies=["learning rate x 10", "twice the units", "Adam"], seeds=2, progress=False
+    )
     states = dict(zip(cure.table["remedy"], cure.table["state"], strict=True))
     assert states["Adam"] == "tried" and states["twice the units"].startswith("refused: ")
     assert cure.best.treatment.name == "Adam" and states["learning rate x 10"] == "diverged"
