@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,6 +29,14 @@ def broken(tmp_path_factory):
     with pytest.raises(TrainingFailed):
         derin.fit(net, derin.data.load("iris"), epochs=20, out=path, progress=False, optimizer=optim.SGD(1e25))
     return path
+
+
+class Halved(nn.Module):
+    """A long loop, shown as one operation: its first output is finite, its second is not."""
+
+    def forward(self, x):
+        end, seen = jax.lax.scan(lambda a, i: (a / 2, jnp.log(-jnp.abs(a) - i)), x, jnp.arange(1.0, 41.0))
+        return end + seen.sum(0)
 
 
 class Logarithm(nn.Module):
@@ -95,6 +104,27 @@ def test_it_names_the_operation_of_a_layer_of_ones_own(tmp_path):
         "log",
     )
     assert found.operation.source.text == "return jnp.log(x)" and "log(-" in found.to_text()
+
+
+def test_a_bare_layers_weight_is_not_the_weight_of_the_rows():
+    x = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)  # 70 in training: the last batch is padded
+    with pytest.raises(TrainingFailed) as failed:
+        derin.fit(nn.Linear(1), (x, x @ np.float32([1, 2, 3])), optimizer=optim.SGD(1e6), batch_size=32, progress=False)
+    found = first_not_finite(failed.value.run)
+    trace = found.trace
+    assert found.phase in ("forward", "backward", "update") and set(trace.gradients) == {"weight", "bias"}
+    assert trace.by["weight"].shape == (1, 3)
+    assert [v.shape for v in trace.arguments if v.name == "row weights"] == [(32,)]
+
+
+def test_a_loop_whose_second_output_is_not_finite(tmp_path):
+    net = nn.Sequential(nn.Linear(4), Halved(), nn.Linear(3))
+    with pytest.raises(TrainingFailed):
+        derin.fit(net, derin.data.load("iris"), epochs=2, out=tmp_path / "run", progress=False)
+    found = first_not_finite(derin.load(tmp_path / "run"))
+    end, seen = found.operation.outputs
+    assert found.phase == "forward" and found.operation.operation == "scan" and end.is_finite and not seen.is_finite
+    assert f"{seen.name} = " in found.to_text() and "nan" in found.to_text()
 
 
 def test_refusals(folder, capsys):

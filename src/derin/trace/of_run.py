@@ -55,7 +55,8 @@ def _traced(task: Any, params: Any, state: Any, x: Any, y: Any, weight: Any, tra
         kinds |= _kinds_below(task.inputs, "input")
     kinds["loss"] = ", ".join(type(a).__name__ for a in task.losses)
     args = (dict(params), dict(state), x, y, jax.random.key(0) if key is None else key, weight)
-    return traced(objective, args, ("", "state", "x", "y", "key", "weight"), "loss", title, kinds)
+    names = ("", "state", "x", "y", "key", "row weights")  # a bare Linear has a parameter that is called weight
+    return traced(objective, args, names, "loss", title, kinds)
 
 
 def _kinds_below(module: Any, path: str) -> dict[str, str]:
@@ -154,12 +155,13 @@ def _place(trace: Trace, step: Step) -> list[str]:
 
 
 def _about_forward(trace: Trace, step: Step) -> list[str]:
-    words = [*_place(trace, step), f"{step.output.name} = {formula(step)}"]
+    broken = next(v for v in step.outputs if not v.is_finite)  # a scan has several
+    words = [*_place(trace, step), f"{broken.name} = {formula(step)}"]
     width = max(len(v.name) for v in (*step.inputs, *step.outputs))
     words += [
         f"  {v.name:<{width}}  {summary(v.array)}" for v in (*step.inputs, *step.outputs) if v.numbers is not None
     ]
-    found = np.asarray(step.output.numbers)
+    found = np.asarray(broken.numbers)
     index = tuple(int(i) for i in np.argwhere(~np.isfinite(found))[0])
     if step.elementwise:
         words.append(

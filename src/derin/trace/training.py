@@ -59,7 +59,7 @@ def traced(f: Any, args: tuple[Any, ...], names: tuple[str, ...], of: str, title
     outputs = player.play(closed, arguments)
     steps, outputs = tidy(player, outputs, set(called), of)
     parameters = tuple(args[0])
-    wanted = [v for v in arguments if v.name in parameters and v.is_float]
+    wanted = [v for v in arguments[: len(jax.tree.leaves(args[0]))] if v.is_float]
     value = jax.tree.unflatten(jax.tree.structure(shape), [v.array for v in outputs])[0]
     used = {v.name for s in steps for v in s.inputs}
     x = args[names.index("x")]
