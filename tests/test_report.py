@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import shutil
 import string
 import subprocess
@@ -18,12 +19,14 @@ import pytest
 import derin
 from derin import nn, optim
 from derin.cli import run as command
+from derin.diagnose.verdict import Remedy
 from derin.engine import journal
 from derin.errors import RunError, SpecError
 from derin.report import measure, svg
 from derin.report.messages_en import MESSAGES as ENGLISH
 from derin.report.messages_tr import MESSAGES as TURKISH
 from derin.report.page import page
+from derin.report.parts import adoption
 
 SOURCES = sorted(Path(derin.__file__).parent.glob("report/*.py"))
 
@@ -263,6 +266,22 @@ def test_pictures_of_odd_values():
     ):
         ElementTree.fromstring(drawing)
         assert "nan" not in drawing and len(drawing) < 20_000
+
+
+def test_remedies_are_commands_that_begin_where_they_must(two_classes):
+    fewer = Remedy("fewer epochs", {"epochs": 5})
+    clip = Remedy("clip", {"clip": optim.ClipByGlobalNorm(1.0), "net.dropout": 0.5})
+    path = two_classes.path
+    slow = Remedy("ten times", {"optimizer.learning_rate": 0.2})
+    assert adoption(slow, True, two_classes) == (f"derin fit --from {path} --set optimizer.learning_rate=0.2", True)
+    assert adoption(slow, False, two_classes) == ("--set optimizer.learning_rate=0.2", False)  # weights that diverged
+    assert adoption(Remedy("", {"epochs": 99}), True, two_classes) == (f"derin resume {path} --epochs 99", True)
+    assert adoption(fewer, False, two_classes) == ("--set epochs=5", False)
+    assert adoption(clip, True, two_classes)[1] is False
+    stop = Remedy("stop", {"early_stopping": derin.EarlyStopping(3), "class_weights": "balanced"})
+    for remedy in (fewer, clip, slow, stop):  # a shell and the command read what was meant
+        said = [part.partition("=")[::2] for part in shlex.split(remedy.command()) if part != "--set"]
+        assert {name: derin.spec.parse(value) for name, value in said} == remedy.changes
 
 
 # -- languages

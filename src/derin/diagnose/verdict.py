@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,16 +14,19 @@ LIKELY = 0.5  # from this confidence on a verdict is given; below, it is only li
 class Remedy:
     """One change to try: fields of the experiment by path, or words where it is not one of those.
 
+    >>> import derin
     >>> Remedy("a tenth of the learning rate", {"optimizer.learning_rate": 1e-4}).command()
     '--set optimizer.learning_rate=0.0001'
+    >>> Remedy("clip the gradient", {"clip": derin.optim.ClipByGlobalNorm(1.0)}).command()
+    "--set 'clip=ClipByGlobalNorm(1.0)'"
     """
 
     text: str
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def command(self) -> str:
-        """The changes as options of `derin fit`; "" where there are none."""
-        return " ".join(f"--set {path}={value!r}" for path, value in self.changes.items())
+        """The changes as options of `derin fit`, as a shell reads them; "" where there are none."""
+        return " ".join(f"--set {shlex.quote(f'{path}={value}')}" for path, value in self.changes.items())
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def _shown(value: Any) -> str:
 def ramp(value: float, low: float, high: float) -> float:
     """0 up to low, 1 from high on, straight between; of a number that is none 0. low may be above high.
 
-    >>> ramp(0.2, 0.1, 0.3), ramp(5, 10, 1), ramp(float("nan"), 0, 1)
+    >>> ramp(2, 1, 3), ramp(5, 10, 1), ramp(float("nan"), 0, 1)
     (0.5, 0.5555555555555556, 0.0)
     """
     share = (value - low) / (high - low)

@@ -159,6 +159,7 @@ MESSAGES = {
     "diagnosis.title": "Diagnosis",
     "diagnosis.none": "No diagnosis: {why}",
     "diagnosis.sure": "{share} sure; {concepts}",
+    "diagnosis.anew": "options for derin fit with the same data, from new weights; derin cure tries what helps",
     "diagnosis.suspected": "Seen as well, less surely: {names}.",
     # journal
     "journal.title": "Journal",

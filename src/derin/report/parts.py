@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 Say = Callable[..., str]
 MOST_ROWS = 24  # layers in a picture; of a deeper net every second, third, ... is shown
+SOUND = {  # verdicts whose run has weights that are worth going on from
+    "high bias", "learning rate too low", "batch too small", "batch too large", "plateau or saddle",
+    "misleading BatchNorm statistics", "class imbalance ignored", "trained too short",
+}  # fmt: skip
 
 
 def health_part(run: Run, say: Say) -> str:
@@ -92,7 +96,7 @@ def _verdict(v: Any, fine: bool, run: Run, say: Say) -> str:
     why = named(say, "why", v.name)
     why = v.why if why == v.name else why  # English has the rule's own sentence, with its numbers
     numbers = "; ".join(f"{named(say, 'evidence', k)} {shown(value)}" for k, value in v.evidence.items())
-    remedies = "".join(_remedy(r, run, say) for r in v.remedies)
+    remedies = "".join(_remedy(r, v.name in SOUND, run, say) for r in v.remedies)
     listed = f"<ul>{remedies}</ul>" if remedies else ""
     return (
         f'<div class="verdict{" fine" * fine}"><h3>{escape(name)}</h3><small>{escape(sure)}</small>'
@@ -100,11 +104,25 @@ def _verdict(v: Any, fine: bool, run: Run, say: Say) -> str:
     )
 
 
-def _remedy(r: Any, run: Run, say: Say) -> str:
-    where = f'"{run.path}"' if run.path and " " in str(run.path) else str(run.path)
-    adopt = f"derin fit --from {where} {r.command()}" if r.changes and run.path else r.command()
-    code = f"<br><code>{escape(adopt)}</code>" if r.changes else ""
+def _remedy(r: Any, sound: bool, run: Run, say: Say) -> str:
+    """What helps, and how to do it: from the run's weights where these are sound and fit, else from new ones."""
+    code = ""
+    if r.changes:
+        command, goes_on = adoption(r, sound, run)
+        told = "" if goes_on else f" <small>{escape(say('diagnosis.anew'))}</small>"
+        code = f"<br><code>{escape(command)}</code>{told}"
     return f"<li>{escape(named(say, 'remedy', r.text))}{code}</li>"
+
+
+def adoption(r: Any, sound: bool, run: Run) -> tuple[str, bool]:
+    """(the command for a remedy, True); or (options of a `derin fit` that begins with new weights, False)"""
+    if run.path is None:
+        return r.command(), False
+    where = f'"{run.path}"' if " " in str(run.path) else str(run.path)
+    if sound and list(r.changes) == ["epochs"] and not bool(run.carry.done):
+        return f"derin resume {where} --epochs {r.changes['epochs']}", True
+    fits = not {path.partition(".")[0] for path in r.changes} & {"net", "weight_init", "epochs", "early_stopping"}
+    return (f"derin fit --from {where} {r.command()}", True) if sound and fits else (r.command(), False)
 
 
 def shown(value: Any) -> str:
