@@ -11,6 +11,7 @@ import subprocess
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -25,8 +26,9 @@ from derin.errors import RunError, SpecError
 from derin.report import measure, svg
 from derin.report.messages_en import MESSAGES as ENGLISH
 from derin.report.messages_tr import MESSAGES as TURKISH
-from derin.report.page import page
-from derin.report.parts import adoption
+from derin.report.page import _of_classes, page
+from derin.report.parts import _thinned, adoption, health_part
+from derin.report.words import words
 
 SOURCES = sorted(Path(derin.__file__).parent.glob("report/*.py"))
 
@@ -142,12 +144,12 @@ def test_files_and_the_command(two_classes, folder, capsys):
     out = folder / "rapor.html"
     assert command(["report", str(folder / "people"), "--lang", "tr", "--out", str(out)]) == 0
     assert "KiB" in capsys.readouterr().out and "Öğrenme eğrileri" in out.read_text(encoding="utf-8")
-    for words, message in (
+    for given, message in (
         (["--lang", "de"], "pages are written in en and tr, got lang='de'"),
         (["--out", "page.txt"], "a report is a page, named .html"),
         (["--out", "no/where.html"], "there is no folder 'no' to write where.html to"),
     ):
-        assert command(["report", str(folder / "people"), *words]) == 2
+        assert command(["report", str(folder / "people"), *given]) == 2
         assert message in capsys.readouterr().err
     assert command(["report", str(folder)]) == 2
 
@@ -266,6 +268,23 @@ def test_pictures_of_odd_values():
     ):
         ElementTree.fromstring(drawing)
         assert "nan" not in drawing and len(drawing) < 20_000
+
+
+def test_a_page_of_many_looks_and_classes_stays_small():
+    rng = np.random.default_rng(0)
+    names = [f"blocks.{i}.layer" for i in range(24)]
+    numbers = lambda: dict(zip(("gradient", "update", "dead", "saturated"), rng.uniform(0.1, 1, 4), strict=True))  # noqa: E731
+    looks = [{"epoch": e, "weights": {n: numbers() for n in names}, "layers": {n: numbers() for n in names}}
+             | {"train_mode_loss": 1.0, "eval_mode_loss": 1.1} for e in range(2000)]  # fmt: skip
+    health = health_part(SimpleNamespace(health=looks), words("en"))
+    y = rng.integers(0, 100, 3000)
+    p = rng.dirichlet(np.ones(100), 3000)
+    target = SimpleNamespace(labels=tuple(range(100)))
+    classes = _of_classes(target, p, y, words("en"))
+    assert "Of 100 classes, the 40" in classes and classes.count("<rect") <= 1601 + 12
+    assert len(health) + len(classes) < 1.2e6
+    shown = _thinned(looks)
+    assert len(shown) == 60 and shown[0] is looks[0] and shown[-1] is looks[-1] and _thinned(looks[:3]) == looks[:3]
 
 
 def test_remedies_are_commands_that_begin_where_they_must(two_classes):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Say = Callable[..., str]
 MOST_CLASSES = 14  # of a confusion matrix in numbers; more are shades
+MOST_SHADES = 40  # classes of a matrix of shades: of more, those that are confused most
 MOST_COLUMNS = 80  # rows of the table of columns
 MOST_POINTS = 1500  # marks of a scatter
 MOST_LINES = 60  # of the journal
@@ -196,8 +197,12 @@ def _of_classes(t: Any, p: np.ndarray, y: np.ndarray, say: Say) -> str:
         shown = f"<figure><h3>{escape(say('confusion.title'))}</h3>{_matrix(matrix, shares, labels)}"
         shown += f"<figcaption>{escape(say('confusion.told'))}</figcaption></figure>\n"
     else:
+        at = _confused(matrix)
+        told = say("confusion.shades")
+        if len(at) < len(labels):
+            told += " " + say("confusion.cut", n=len(at), of=len(labels))
         shown = figure(
-            svg.cells(shares.tolist(), say("confusion.title"), 1.0), say("confusion.shades"), say("confusion.title")
+            svg.cells(shares[np.ix_(at, at)].tolist(), say("confusion.title"), 1.0), told, say("confusion.title")
         )
         wrong = [(int(matrix[i, j]), i, j) for i, j in np.argwhere(matrix) if i != j]
         rows = [[labels[i], labels[j], str(n)] for n, i, j in sorted(wrong, reverse=True)[:12]]
@@ -210,6 +215,12 @@ def _of_classes(t: Any, p: np.ndarray, y: np.ndarray, say: Say) -> str:
     of_what = say("calibration.of", label=labels[1]) if len(labels) == 2 else say("calibration.of_called")
     drawn = svg.reliability(bins, of_what, say("calibration.share"), say("calibration.title"))
     return pictures([shown, figure(drawn, say("calibration.told", error=f"{error:.3f}"), say("calibration.title"))])
+
+
+def _confused(matrix: np.ndarray) -> np.ndarray:
+    """The classes with most wrong rows, of them or called so, at most MOST_SHADES, in their order."""
+    wrong = matrix.sum(0) + matrix.sum(1) - 2 * np.diag(matrix)
+    return np.sort(np.argsort(-wrong, kind="stable")[:MOST_SHADES])
 
 
 def _matrix(matrix: np.ndarray, shares: np.ndarray, labels: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Say = Callable[..., str]
 MOST_ROWS = 24  # layers in a picture; of a deeper net every second, third, ... is shown
+MOST_LOOKS = 60  # columns: four pictures of 24 x 60 cells are 0.7 MB of a page
 SOUND = {  # verdicts whose run has weights that are worth going on from
     "high bias", "learning rate too low", "batch too small", "batch too large", "plateau or saddle",
     "misleading BatchNorm statistics", "class imbalance ignored", "trained too short",
@@ -52,6 +53,7 @@ def health_part(run: Run, say: Say) -> str:
 
 def _grid(lines: Sequence[dict[str, Any]], group: str, measure: str, log: bool, say: Say) -> str:
     """Rows: layers from the input to the output; columns: the epochs that were looked at."""
+    lines = _thinned(lines)
     paths = [p for p in lines[-1].get(group, {}) if any(_number(line, group, p, measure) for line in lines)]
     if not paths:
         return ""
@@ -66,6 +68,12 @@ def _grid(lines: Sequence[dict[str, Any]], group: str, measure: str, log: bool, 
         shades = [[1 - math.log10(high / v) / span if v > 0 else 0.0 for v in row] for row in values]
     title = say(f"health.{measure}")
     return figure(svg.cells(shades, title, 1.0, [p or "net" for p in paths]), told, title)
+
+
+def _thinned(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most MOST_LOOKS, the first and the last among them."""
+    shown = min(len(lines), MOST_LOOKS)
+    return [lines[round(i * (len(lines) - 1) / max(1, shown - 1))] for i in range(shown)]
 
 
 def _number(line: Mapping[str, Any], group: str, path: str, measure: str) -> float:
