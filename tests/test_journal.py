@@ -290,6 +290,24 @@ def test_branch_tries_and_adopts(tmp_path, capsys):
         derin.branch(run, {"optimizer.learning_rate": 0.1}, epochs=0)
 
 
+@pytest.mark.parametrize(("last", "change"), [(6, ("optimizer.learning_rate", 0.5)), (4, ("epochs", 4))])
+def test_a_change_in_the_last_epoch_leaves_a_finished_run(tmp_path, last, change):
+    run = small(tmp_path, callbacks=[asking({last: [change]})])
+    assert run.stopped == "finished" and len(run.history) == last
+    assert [line["kind"] for line in run.journal] == ["set"]
+    assert run.folder.status() == "finished" and derin.load(run.path).stopped == "finished"
+    assert differences(run, derin.replay(run, progress=False)) == []
+
+
+def test_a_change_while_it_is_paused_leaves_it_paused(tmp_path):
+    run = small(tmp_path, epochs=2)
+    wheel, saved = Wheel(run.folder), []
+    for kind, *what in [("pause",), ("set", "optimizer.learning_rate", 0.5), ("continue",)]:
+        journal.ask(run.path, kind, *what)
+    wheel.turn(run.experiment, Here(6, 2, saved.append, print, ()))
+    assert saved == ["paused", "paused", "running"]
+
+
 # -- a new run from these weights
 
 

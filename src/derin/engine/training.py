@@ -259,7 +259,7 @@ def train(
                 folder.save(done, carry, status, losses)
 
         while True:
-            if not stopped and wheel.calls(carry.step):
+            if turned := not stopped and wheel.calls(carry.step):
                 here = Here(int(carry.step), done, save, progress.say, interrupted)
                 experiment, stopped = wheel.turn(experiment, here)
                 task = same_structure(task, experiment).replace(experiment=experiment)
@@ -268,9 +268,10 @@ def train(
                     run.catch_up()  # what was put off is looked at with the numbers it had
                     watch.task = task.structure_only()
                 epochs, progress.epochs = np.int32(experiment.epochs), experiment.epochs
-                if stopped:
-                    save(stopped)
             if stopped or done >= experiment.epochs or bool(carry.done):
+                stopped = stopped or ("early stopping" if bool(carry.done) else "finished")
+                if turned:  # what was asked in the last epoch was written down as of a run that goes on
+                    save(stopped)
                 break
             begin, before = time.perf_counter(), sum(seconds.values())
             carry, report = run_epoch(task.structure_only(), carry, key, epochs, losses, called)
@@ -314,9 +315,9 @@ def train(
                 folder.save(done, carry, stopped or ("finished" if last else "running"))
                 saved = time.monotonic()
     progress.end()
-    if not stopped or stopped == "early stopping":
+    if stopped in ("finished", "early stopping"):
         wheel.end(Here(int(carry.step), done, save, progress.say, interrupted))
-    run.stopped = stopped or ("early stopping" if bool(carry.done) else "finished")
+    run.stopped = stopped
     return run
 
 

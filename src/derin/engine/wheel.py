@@ -78,7 +78,7 @@ class Wheel:
         while True:
             for name in self._names():
                 request = self._read(name)
-                experiment, lines = self._obey(experiment, request, name, here)
+                experiment, lines = self._obey(experiment, request, name, here, "paused" if paused else "running")
                 self._remove(name)
                 kind = lines[0]["kind"]
                 if kind == "stop":
@@ -113,10 +113,13 @@ class Wheel:
         if as_json(value_at(experiment, line, self.source)) != line["old"]:
             raise misfit(self.source, line, f"the value there is {spec.get(experiment, line['path'])!r}")
         new = put(experiment, line, "new", self.source)
-        self._keep(experiment, new, here, [{k: v for k, v in line.items() if k != "request"} | {"epoch": here.epoch}])
+        line = {k: v for k, v in line.items() if k != "request"} | {"epoch": here.epoch}
+        self._keep(experiment, new, here, "running", [line])
         return new
 
-    def _obey(self, experiment: Experiment, request: Line, name: str, here: Here) -> tuple[Experiment, list[Line]]:
+    def _obey(
+        self, experiment: Experiment, request: Line, name: str, here: Here, status: str
+    ) -> tuple[Experiment, list[Line]]:
         """(the experiment, what was written down about this request)"""
         kind, path, value = (request[k] for k in ("kind", "path", "value"))
         about = {"reason": request["reason"], "by": request["by"], "request": _id(name)}
@@ -137,15 +140,15 @@ class Wheel:
             if line["path"]:
                 why = f"  ({line['reason']})" if line["reason"] else ""
                 here.say(f"step {here.step}: {line['path']} {line['old']} -> {line['new']}{why}")
-        self._keep(experiment, new, here, lines)
+        self._keep(experiment, new, here, status, lines)
         return new, lines
 
-    def _keep(self, old: Experiment, new: Experiment, here: Here, lines: list[Line]) -> None:
+    def _keep(self, old: Experiment, new: Experiment, here: Here, status: str, lines: list[Line]) -> None:
         """The state first, the journal then, the experiment last: killed between two of them, nothing is lost."""
         if self.folder is None:
             return
         if new != old:
-            here.save("running")
+            here.save(status)
             self.folder.keep_turn(here.step)
         known = {line.get("request") for line in self.folder.journal()} - {None}
         self._note(*(line for line in lines if line.get("request") not in known))  # known: killed before it went
