@@ -10,9 +10,10 @@ import pytest
 import derin
 from derin import nn, optim
 from derin.cli import run as command
+from derin.data.warning import DataWarning
 from derin.diagnose import facts, fit, layers, rows
 from derin.diagnose.doctor import judged
-from derin.diagnose.evidence import Evidence
+from derin.diagnose.evidence import Evidence, gather
 from derin.diagnose.facts import Facts, Score
 from derin.diagnose.ranking import EXPLAINS, ranked
 from derin.diagnose.verdict import Verdict
@@ -119,6 +120,17 @@ def test_no_rule_fails_without_health_or_validation():
     assert rows.leak(evidence()) is None and layers.batchnorm(evidence()) is None
 
 
+def test_columns_and_classes_are_called_by_their_names():
+    told = replace(FACTS, leak=1, leak_error=0.0, without_leak=0.6, next_error=0.5, classes=(0.9, 0.1))
+    rare = Score(0.1, 0.1, 200, (1.0, 0.0))
+    e = evidence(facts=told, valid=0.04, columns=("age", "paid"), labels=("no", "yes"))
+    e = replace(e, valid=rare)
+    leak = rows.leak(e)
+    assert leak.confidence > 0.5 and leak.evidence["column"] == "paid" and leak.why.startswith("Column paid alone")
+    assert leak.remedies[0].text == "leave column paid out, unless it is known when predicting"
+    assert rows.imbalance(e).evidence["class"] == "yes"
+
+
 # -- whole runs
 
 
@@ -163,6 +175,18 @@ def test_bad_input_is_one_message(tmp_path):
         derin.learning_curve(run, derin.data.load("iris", valid=0))
     with pytest.raises(derin.DataError, match="too little to learn from"):
         derin.learning_curve(run, derin.data.load("iris"), shares=(0.01, 1.0))
+
+
+def test_a_leaking_column_of_a_table_is_named(tmp_path):
+    r = np.random.default_rng(0)
+    x, town = r.normal(size=(400, 2)), r.choice(["Van", "Bursa", "Kars"], 400)
+    y = (x[:, 0] + r.normal(size=400) > 0).astype(int)
+    lines = [f"{t},{a},{b},{c + r.normal() / 99},{c}" for t, (a, b), c in zip(town, x, y, strict=True)]
+    (tmp_path / "t.csv").write_text("town,a,b,told,y\n" + "\n".join(lines), encoding="utf-8")
+    with pytest.warns(DataWarning, match="'told' alone gives"):
+        data = derin.data.load(tmp_path / "t.csv", target="y")
+        run = derin.fit(nn.Linear(1), data, epochs=2, progress=False)
+    assert rows.leak(gather(run)).evidence["column"] == "told"
 
 
 @pytest.mark.usefixtures("watched")

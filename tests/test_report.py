@@ -20,6 +20,7 @@ import pytest
 import derin
 from derin import nn, optim
 from derin.cli import run as command
+from derin.data.dataset import column_places
 from derin.diagnose.verdict import Remedy
 from derin.engine import journal
 from derin.errors import RunError, SpecError
@@ -250,7 +251,7 @@ def test_importance_is_scikit_learns(number):
     name, found = measure.importances(number, of)
     y = measure.answers(number, of)[0]
     want = permutation_importance(Net(), of.x, y, scoring=score, n_repeats=30, random_state=0)
-    names = list(measure.columns(number.schema.inputs, of.x.shape[1]))
+    names = list(column_places(number.schema.inputs, of.x.shape[1]))
     assert name == "rmse"
     for m in found:
         assert m.value == pytest.approx(want.importances_mean[names.index(m.column)], abs=max(0.5, m.high - m.value))

@@ -186,6 +186,25 @@ class Dataset:
         return describe(self)
 
 
+def column_places(inputs: Any, width: int) -> dict[str, list[int]]:
+    """Which columns of x belong to which column of the table; {} where x is no table."""
+    listed = getattr(inputs, "columns", None)
+    if listed is not None:
+        found, at = {}, 0
+        for c in listed:
+            if c.width:
+                found[c.name] = list(range(at, at + c.width))
+                at += c.width
+        return found | {c.name: [inputs.numeric + i] for i, c in enumerate(inputs.embedded)}
+    if inputs.standardised is None:
+        return {}
+    names, missing = getattr(inputs, "names", ()), getattr(inputs, "missing", ())
+    own = width - len(missing)  # a column that had gaps has a second one, which says so
+    gaps = {feature: own + i for i, feature in enumerate(missing)}
+    called = [str(n) for n in names] if len(names) == own else [f"x{i}" for i in range(own)]
+    return {name: [i, *([gaps[i]] if i in gaps else [])] for i, name in enumerate(called)}
+
+
 def take(part: Part, rows: np.ndarray) -> Part:
     """The part at these positions."""
     y = tuple(a[rows] for a in part.y) if isinstance(part.y, tuple) else part.y[rows]

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from derin.data.dataset import column_places
 from derin.diagnose.facts import Facts, Score, facts_of, score
 from derin.engine import epoch as engine
 from derin.engine.experiment import Experiment
@@ -48,6 +49,8 @@ class Evidence:
     alike: bool = False  # a layer has units that are all the same
     relus: bool = False
     health: tuple[dict[str, Any], ...] = ()
+    columns: tuple[str, ...] = ()  # of the table, for each column of x
+    labels: tuple[str, ...] = ()  # of the classes
     early_stopped: bool = False  # the weights are those of the best epoch
 
     @property
@@ -131,10 +134,21 @@ def gather(run: Any, data: Any = None) -> Evidence:
         judged=judged,
         batch=n if experiment.batch_size == "full" else min(experiment.batch_size, n),
         health=tuple(run.health),
+        columns=_columns(data),
+        labels=tuple(map(str, data.schema.targets[0].labels)) if len(data.schema.targets) == 1 else (),
         early_stopped=run._uses_best(),
         losses=frozenset(type(loss).__name__ for loss in task.losses),
         **net,
     )
+
+
+def _columns(data: Any) -> tuple[str, ...]:
+    """What each column of x is called; () where x is no table."""
+    if data.train.x.ndim != 2:
+        return ()
+    width = data.train.x.shape[1]
+    names = {at: name for name, places in column_places(data.schema.inputs, width).items() for at in places}
+    return tuple(names.get(at, f"x{at}") for at in range(width))
 
 
 def score_of(run: Any, part: Any) -> Score:

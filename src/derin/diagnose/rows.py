@@ -38,7 +38,7 @@ def imbalance(e: Evidence) -> Verdict | None:
         ramp(shares[rare] * len(shares), 0.45, 0.25) * ramp(recall, 0.55, 0.35) * ramp(other, 0.6, 0.8),
         {
             "share of the rarest class": shares[rare],
-            "class": rare,
+            "class": e.labels[rare] if rare < len(e.labels) else rare,
             "share of it that is found": recall,
             "share of the commonest that is found": other,
             "class weights": "none",
@@ -80,23 +80,24 @@ def leak(e: Evidence) -> Verdict | None:
     facts = e.facts
     if facts.leak < 0 or facts.without_leak != facts.without_leak:
         return None
+    name = e.columns[facts.leak] if facts.leak < len(e.columns) else facts.leak
     floor = max(e.floor.error, 1e-9)
     alone, without, second = (v / floor for v in (facts.leak_error, facts.without_leak, facts.next_error))
     return Verdict(
         "target leak",
         ramp(alone, 0.15, 0.08) * max(ramp(without - alone, 0.05, 0.15), ramp(second - alone, 0.3, 0.5)),
         {
-            "column": facts.leak,
+            "column": name,
             "error from it alone": facts.leak_error,
             "from the next best one": facts.next_error,
             "error of gradient boosting without it": facts.without_leak,
             "trivial error": e.floor.error,
             "validation error": e.valid.error,
         },
-        f"Column {facts.leak} alone gives the answer almost exactly, and no other does: was it written down after "
+        f"Column {name} alone gives the answer almost exactly, and no other does: was it written down after "
         "the answer was known?",
         ("S3.09",),
-        (Remedy(f"leave column {facts.leak} out, unless it is known when predicting"),),
+        (Remedy(f"leave column {name} out, unless it is known when predicting"),),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from derin.data.dataset import column_places
 from derin.engine import epoch as engine
 from derin.engine.epoch import Task
 from derin.engine.programs import program
@@ -182,31 +183,12 @@ def calibration(y: np.ndarray, p: np.ndarray) -> tuple[list[Bin], float]:
     return bins, error
 
 
-def columns(inputs: Any, width: int) -> dict[str, list[int]]:
-    """Which columns of x belong to which column of the table; {} where x is no table."""
-    listed = getattr(inputs, "columns", None)
-    if listed is not None:
-        found, at = {}, 0
-        for c in listed:
-            if c.width:
-                found[c.name] = list(range(at, at + c.width))
-                at += c.width
-        return found | {c.name: [inputs.numeric + i] for i, c in enumerate(inputs.embedded)}
-    if inputs.standardised is None:
-        return {}
-    names, missing = getattr(inputs, "names", ()), getattr(inputs, "missing", ())
-    own = width - len(missing)  # a column that had gaps has a second one, which says so
-    gaps = {feature: own + i for i, feature in enumerate(missing)}
-    called = [str(n) for n in names] if len(names) == own else [f"x{i}" for i in range(own)]
-    return {name: [i, *([gaps[i]] if i in gaps else [])] for i, name in enumerate(called)}
-
-
 def importances(run: Run, of: Judged, seed: int = 0) -> tuple[str, list[Importance]]:
     """(the score it is measured by, the columns that matter most first). Breiman 2001; Fisher et al. 2019, 1801.01489.
 
     Each repeat deals the column's values to other rows and draws the rows anew: the interval holds both chances.
     """
-    found = columns(run.schema.inputs, of.x.shape[1]) if of.x.ndim == 2 else {}
+    found = column_places(run.schema.inputs, of.x.shape[1]) if of.x.ndim == 2 else {}
     if not found or len(found) > MOST_COLUMNS or len(of.x) < 8:
         return "", []
     random = np.random.default_rng(seed)
