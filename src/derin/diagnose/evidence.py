@@ -115,7 +115,7 @@ def gather(run: Any, data: Any = None) -> Evidence:
             data = run.reload_data()
         except RunError as error:
             raise RunError(f"{error} Here: derin.diagnose(run, data).") from None
-    task, experiment = run.task, run.experiment
+    task, experiment, targets = run.task, run.experiment, data.schema.targets
     n, judged = len(data.train.x), len(data.valid.x)
     facts = facts_of(data)
     broken = int(run.carry.broken_at) >= 0 or run.stopped == "failed"
@@ -135,7 +135,7 @@ def gather(run: Any, data: Any = None) -> Evidence:
         batch=n if experiment.batch_size == "full" else min(experiment.batch_size, n),
         health=tuple(run.health),
         columns=_columns(data),
-        labels=tuple(map(str, data.schema.targets[0].labels)) if len(data.schema.targets) == 1 else (),
+        labels=tuple(map(str, getattr(targets[0], "labels", ()))) if len(targets) == 1 else (),
         early_stopped=run._uses_best(),
         losses=frozenset(type(loss).__name__ for loss in task.losses),
         **net,
