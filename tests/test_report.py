@@ -21,15 +21,16 @@ import derin
 from derin import nn, optim
 from derin.cli import run as command
 from derin.data.dataset import column_places
-from derin.diagnose.verdict import Remedy
+from derin.diagnose.verdict import Diagnosis, Remedy, Verdict
 from derin.engine import journal
 from derin.errors import RunError, SpecError
 from derin.report import measure, svg
+from derin.report.diagnosis_tr import NOTES
 from derin.report.messages_en import MESSAGES as ENGLISH
 from derin.report.messages_tr import MESSAGES as TURKISH
 from derin.report.page import _of_classes, page
-from derin.report.parts import _thinned, adoption, health_part
-from derin.report.words import words
+from derin.report.parts import _thinned, adoption, diagnosis_part, health_part
+from derin.report.words import remedy, words
 
 SOURCES = sorted(Path(derin.__file__).parent.glob("report/*.py"))
 
@@ -299,9 +300,9 @@ def test_remedies_are_commands_that_begin_where_they_must(two_classes):
     assert adoption(fewer, False, two_classes) == ("--set epochs=5", False)
     assert adoption(clip, True, two_classes)[1] is False
     stop = Remedy("stop", {"early_stopping": derin.EarlyStopping(3), "class_weights": "balanced"})
-    for remedy in (fewer, clip, slow, stop):  # a shell and the command read what was meant
-        said = [part.partition("=")[::2] for part in shlex.split(remedy.command()) if part != "--set"]
-        assert {name: derin.spec.parse(value) for name, value in said} == remedy.changes
+    for one in (fewer, clip, slow, stop):  # a shell and the command read what was meant
+        said = [part.partition("=")[::2] for part in shlex.split(one.command()) if part != "--set"]
+        assert {name: derin.spec.parse(value) for name, value in said} == one.changes
 
 
 # -- languages
@@ -310,7 +311,7 @@ def test_remedies_are_commands_that_begin_where_they_must(two_classes):
 def test_both_languages_have_every_text():
     assert list(ENGLISH) == [key for key in TURKISH if key in ENGLISH]
     more = {key.split(".")[0] for key in TURKISH.keys() - ENGLISH.keys()}
-    assert more <= {"verdict", "why", "evidence", "remedy"}  # English has the diagnosis' own words
+    assert more <= {"verdict", "why", "evidence", "remedy", "value", "note"}  # English has the diagnosis' own words
     fields = lambda text: sorted(f for _, f, _, _ in string.Formatter().parse(text) if f)  # noqa: E731
     for key, english in ENGLISH.items():
         assert english.strip() and TURKISH[key].strip(), key
@@ -318,20 +319,54 @@ def test_both_languages_have_every_text():
 
 
 def test_what_a_diagnosis_says_is_said_in_turkish():
-    """Names, evidence and remedies, as they stand in the sources; texts with numbers in them stay English."""
-    said = set()
+    """Names, evidence and remedies, as they stand in the sources, and what is named in them."""
+    said, contain = set(), set()
     for file in Path(derin.__file__).parent.glob("diagnose/*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
             if called in ("Verdict", "Remedy") and node.args and isinstance(node.args[0], ast.Constant):
                 said |= {f"{called.lower()}.{node.args[0].value}"}
                 said |= {f"why.{node.args[0].value}"} if called == "Verdict" else set()
+            if called == "Remedy" and node.args and isinstance(node.args[0], ast.JoinedStr):
+                contain.add(
+                    "".join(
+                        getattr(part, "value", "") if isinstance(part, ast.Constant) else "7"
+                        for part in node.args[0].values
+                    )
+                )
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "notes.append":
+                said.add(f"note.{node.args[0].value}")
             if called == "Verdict" and len(node.args) > 2:
                 dicts = [d for d in ast.walk(node.args[2]) if isinstance(d, ast.Dict)]
                 said |= {f"evidence.{k.value}" for d in dicts for k in d.keys if isinstance(k, ast.Constant)}
+                said |= {f"value.{v.value}" for d in dicts for v in d.values if isinstance(v, ast.Constant)}
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.value, ast.IfExp)
+                and ast.unparse(node.targets[0]) == "what"
+            ):
+                said |= {f"value.{node.value.body.value}", f"value.{node.value.orelse.value}"}
     assert len(said) > 100 and said <= TURKISH.keys(), (
         f"to be added to report/diagnosis_tr.py: {sorted(said - TURKISH.keys())}"
     )
+
+    assert len(contain) == 3 and sum(key.startswith("note.") for key in said) == 3
+    for text in contain:
+        turkish = remedy(text, words("tr"))
+        assert turkish != text and "7" in turkish and remedy(text, words("en")) == text, text
+
+
+def test_notes_and_values_of_a_diagnosis_stand_on_the_page(number, monkeypatch):
+    what = "logits, of any size and sign"
+    given = {"the loss wants": what, "class": "none"}
+    note = next(iter(NOTES))
+    found = Diagnosis(
+        (Verdict("unfitting output layer", 1.0, given, "", (), (Remedy("64 rows a batch"),)),), {}, (), (note,)
+    )
+    monkeypatch.setattr("derin.diagnose.doctor.diagnose", lambda run: found)
+    english, turkish = (unescape(diagnosis_part(number, words(lang))) for lang in ("en", "tr"))
+    assert note in english and what in english and "64 rows a batch" in english
+    assert NOTES[note] in turkish and what not in turkish and "batch boyutu 64" in turkish and "sınıf none" in turkish
 
 
 def test_what_becomes_of_columns_is_said_in_both():

@@ -133,9 +133,32 @@ REMEDIES = {
     "remove repeated rows before cutting": "bölmeden önce yinelenen satırları çıkarın",
     "cut with group=, so that copies stay together": "kopyalar birlikte kalsın diye group= ile bölün",
 }  # fmt: skip
+CONTAIN = {  # remedies with something of the run in them: pattern of the English, Turkish
+    r"(?P<n>\d+) rows a batch": "batch boyutu {n}",
+    r"take (?P<layer>\w+) off: end with the Linear layer before it": "{layer} katmanını çıkarın: ağ, ondan önceki Linear ile bitsin",
+    r"leave column (?P<name>.*) out, unless it is known when predicting":
+        "tahmin anında bilinmiyorsa {name} değişkenini çıkarın",
+}  # fmt: skip
+VALUES = {  # of evidence
+    "none": "yok", "True": "evet", "False": "hayır",
+    "numbers around 0, some beyond its range": "0 çevresinde, bazıları aralığının dışında sayılar",
+    "logits, of any size and sign": "her büyüklükte ve işarette logit",
+}  # fmt: skip
+NOTES = {
+    "this run has no health records (it was trained with health=False, or by an older derin): gradients, units and "
+    "first weights were not looked at. Train it again with health=True for those.":
+        "bu çalışmanın sağlık kaydı yok (health=False ile ya da daha eski bir derin ile eğitilmiş): gradyanlara, nöronlara ve ilk "
+        "ağırlıklara bakılmadı. Bunlar için health=True ile yeniden eğitin.",
+    "there are no validation rows: variance, overtraining and drift were not looked at. Load with valid=0.15.":
+        "doğrulama satırı yok: varyansa, fazla eğitime ve dağılım kaymasına bakılmadı. Veriyi valid=0.15 ile yükleyin.",
+    "gradient boosting was not tried, since these are many rows, many columns, tokens or several targets.":
+        "gradient boosting denenmedi: satır ya da değişken çok, girdiler token ya da hedef birden fazla.",
+}  # fmt: skip
 DIAGNOSIS = {
     **{f"verdict.{name}": called for name, (called, _) in VERDICTS.items()},
     **{f"why.{name}": why for name, (_, why) in VERDICTS.items()},
     **{f"evidence.{name}": text for name, text in EVIDENCE.items()},
-    **{f"remedy.{text}": turkish for text, turkish in REMEDIES.items()},
+    **{f"remedy.{text}": turkish for text, turkish in (REMEDIES | CONTAIN).items()},
+    **{f"value.{text}": turkish for text, turkish in VALUES.items()},
+    **{f"note.{text}": turkish for text, turkish in NOTES.items()},
 }

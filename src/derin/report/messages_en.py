@@ -161,6 +161,7 @@ MESSAGES = {
     "diagnosis.none": "No diagnosis: {why}",
     "diagnosis.sure": "{share} sure; {concepts}",
     "diagnosis.anew": "options for derin fit with the same data, from new weights; derin cure tries what helps",
+    "diagnosis.note": "Note: {note}",
     "diagnosis.suspected": "Seen as well, less surely: {names}.",
     # journal
     "journal.title": "Journal",

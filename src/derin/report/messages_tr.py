@@ -163,6 +163,7 @@ MESSAGES = {
     "diagnosis.none": "Tanı yok: {why}",
     "diagnosis.sure": "güven {share}; {concepts}",
     "diagnosis.anew": "aynı veriyle, yeni ağırlıklardan başlayan derin fit için seçenekler; neyin işe yaradığını derin cure dener",
+    "diagnosis.note": "Not: {note}",
     "diagnosis.suspected": "Daha az kesin olarak görülenler: {names}.",
     # günlük
     "journal.title": "Günlük",

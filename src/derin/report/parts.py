@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from derin.errors import DerinError
 from derin.report import svg
 from derin.report.look import figure, pictures
-from derin.report.words import named
+from derin.report.words import named, remedy
 
 if TYPE_CHECKING:
     from derin.engine.run import Run
@@ -83,10 +83,8 @@ def _number(line: Mapping[str, Any], group: str, path: str, measure: str) -> flo
 
 def diagnosis_part(run: Run, say: Say) -> str:
     """The verdicts with their evidence and remedies."""
-    try:
-        from derin.diagnose.doctor import diagnose
-    except ImportError:  # a derin without it
-        return ""
+    from derin.diagnose.doctor import diagnose
+
     try:
         found = diagnose(run)
     except DerinError as error:  # a run without what the rules look at
@@ -95,6 +93,8 @@ def diagnosis_part(run: Run, say: Say) -> str:
     if found.suspected:
         seen = ", ".join(f"{named(say, 'verdict', v.name)} ({v.confidence:.0%})" for v in found.suspected)
         body += f"<p class=faint>{escape(say('diagnosis.suspected', names=seen))}</p>\n"
+    for note in found.notes:
+        body += f"<p class=faint>{escape(say('diagnosis.note', note=named(say, 'note', note)))}</p>\n"
     return body
 
 
@@ -103,7 +103,7 @@ def _verdict(v: Any, fine: bool, run: Run, say: Say) -> str:
     sure = say("diagnosis.sure", share=f"{v.confidence:.0%}", concepts=", ".join(v.concepts))
     why = named(say, "why", v.name)
     why = v.why if why == v.name else why  # English has the rule's own sentence, with its numbers
-    numbers = "; ".join(f"{named(say, 'evidence', k)} {shown(value)}" for k, value in v.evidence.items())
+    numbers = "; ".join(f"{named(say, 'evidence', k)} {_value(k, value, say)}" for k, value in v.evidence.items())
     remedies = "".join(_remedy(r, v.name in SOUND, run, say) for r in v.remedies)
     listed = f"<ul>{remedies}</ul>" if remedies else ""
     return (
@@ -119,7 +119,7 @@ def _remedy(r: Any, sound: bool, run: Run, say: Say) -> str:
         command, goes_on = adoption(r, sound, run)
         told = "" if goes_on else f" <small>{escape(say('diagnosis.anew'))}</small>"
         code = f"<br><code>{escape(command)}</code>{told}"
-    return f"<li>{escape(named(say, 'remedy', r.text))}{code}</li>"
+    return f"<li>{escape(remedy(r.text, say))}{code}</li>"
 
 
 def adoption(r: Any, sound: bool, run: Run) -> tuple[str, bool]:
@@ -131,6 +131,12 @@ def adoption(r: Any, sound: bool, run: Run) -> tuple[str, bool]:
         return f"derin resume {where} --epochs {r.changes['epochs']}", True
     fits = not {path.partition(".")[0] for path in r.changes} & {"net", "weight_init", "epochs", "early_stopping"}
     return (f"derin fit --from {where} {r.command()}", True) if sound and fits else (r.command(), False)
+
+
+def _value(name: str, value: Any, say: Say) -> str:
+    """Evidence as text; names of the person's own stay as they are."""
+    text = shown(value)
+    return text if name in ("column", "class", "layer") else named(say, "value", text)
 
 
 def shown(value: Any) -> str:

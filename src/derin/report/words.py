@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from derin.errors import SpecError
+from derin.report.diagnosis_tr import CONTAIN
 from derin.report.messages_en import MESSAGES as ENGLISH
 from derin.report.messages_tr import MESSAGES as TURKISH
 
@@ -46,6 +47,21 @@ def named(say: Callable[..., str], prefix: str, name: str) -> str:
         return say(f"{prefix}.{name}")
     except KeyError:
         return name
+
+
+def remedy(text: str, say: Callable[..., str]) -> str:
+    """A remedy of derin.diagnose, with what it names of the run in its place.
+
+    >>> remedy("48 rows a batch", words("tr")), remedy("48 rows a batch", words("en"))
+    ('batch boyutu 48', '48 rows a batch')
+    """
+    for pattern in CONTAIN:
+        if named(say, "remedy", text) == text and (found := re.fullmatch(pattern, text)):
+            try:
+                return say(f"remedy.{pattern}", **found.groupdict())
+            except KeyError:  # English has the rule's own words
+                return text
+    return named(say, "remedy", text)
 
 
 def becomes(text: str, say: Callable[..., str]) -> str:
