@@ -455,6 +455,18 @@ def test_a_journal_of_the_first_format_is_read(tmp_path):
     assert len(on.history) == 4 and differences(on, derin.replay(run.path, progress=False)) == []
 
 
+def test_a_line_ends_with_a_newline_and_nothing_else(tmp_path):
+    run = small(tmp_path, epochs=2)
+    reason = "a\u2028b\u2029c\u0085d\x0be"
+    run.folder.note({"step": 6, "epoch": 2, "kind": "pause", "path": None, "old": None, "new": None, "reason": reason})
+    assert [line["reason"] for line in run.journal] == [reason]
+    run.folder.append({"epoch": 3, "step": 9, reason: 1.0})
+    assert run.folder.history(3)[2] == {"epoch": 3, "step": 9, reason: 1.0}
+    with open(run.path / "history.jsonl", "a") as file:
+        file.write('{"epoch": 4, "st')  # being written
+    assert run.folder.branched(tmp_path / "copy", run.experiment, None, 9, 3).history(3) == run.folder.history(3)
+
+
 def test_watching_from_outside(stopped, capsys):
     assert command(["watch", str(stopped.path)]) == 0
     said = capsys.readouterr().out

@@ -77,9 +77,9 @@ class RunFolder:
             write_synced(fresh / "journal.jsonl", "".join(map(_line, lines)).encode())
             for name in ("history.jsonl", "health.jsonl"):
                 if (self.path / name).exists():
-                    kept = (self.path / name).read_text(encoding="utf-8").splitlines(keepends=True)
-                    kept = [line for line in kept if json.loads(line)["epoch"] <= epoch]
-                    write_synced(fresh / name, "".join(kept).encode())
+                    whole, _, _ = (self.path / name).read_text(encoding="utf-8").rpartition("\n")  # it may be written
+                    kept = [line for line in journal.lines_in(whole) if json.loads(line)["epoch"] <= epoch]
+                    write_synced(fresh / name, "".join(f"{line}\n" for line in kept).encode())
             (fresh / "checkpoints").mkdir()
             if at is not None:
                 shutil.copytree(at, fresh / "checkpoints" / f"epoch-{epoch:06d}")
@@ -147,7 +147,7 @@ class RunFolder:
         file = self.path / "history.jsonl"
         lines: list[dict[str, Any]] = []
         try:
-            for line in file.read_text(encoding="utf-8").splitlines()[:epochs]:
+            for line in journal.lines_in(file.read_text(encoding="utf-8"))[:epochs]:
                 lines.append(spec.from_dict_values(json.loads(line)))
         except (OSError, ValueError) as error:
             raise RunError(f"{file} is damaged in line {len(lines) + 1}: {error}.") from None

@@ -32,7 +32,7 @@ def read(path: Path) -> list[Line]:
     file = path / "journal.jsonl"
     lines: list[Line] = []
     try:
-        for text in file.read_text(encoding="utf-8").splitlines():
+        for text in lines_in(file.read_text(encoding="utf-8")):
             line = json.loads(text)
             line["kind"] = line.get("kind") or ("threshold" if line["path"] == "threshold" else "set")
             lines.append(line | {"step": int(line["step"]), "epoch": int(line["epoch"])})
@@ -41,6 +41,17 @@ def read(path: Path) -> list[Line]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{file} is damaged in line {len(lines) + 1}: {error}.") from None
     return lines
+
+
+def lines_in(text: str) -> list[str]:
+    r"""The lines of a file of JSON lines. str.splitlines also ends them at U+2028 and its like, which JSON leaves as
+    they are.
+
+    >>> lines_in('{"reason": "a\u2028b"}\n{}\n') == ['{"reason": "a\u2028b"}', '{}']
+    True
+    """
+    found = text.split("\n")
+    return found if found[-1] else found[:-1]
 
 
 def changes(lines: Iterable[Line]) -> list[Line]:
