@@ -1,6 +1,7 @@
 """A run is changed while it trains, from another process; by its journal it comes to the same bits again."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 import derin
 from derin import nn, optim
 from derin.cli import run as command
-from derin.engine import journal
+from derin.engine import checkpoint, journal
 from derin.engine.again import differences
 from derin.engine.programs import _programs
 from derin.engine.wheel import Here, Wheel
@@ -432,8 +433,6 @@ def test_a_request_that_no_one_wrote_so_harms_nothing(tmp_path):
     ],
 )  # fmt: skip
 def test_a_journal_that_does_not_fit(stopped, tmp_path, edit, message):
-    import shutil
-
     shutil.copytree(stopped.path, tmp_path / "run")
     file = tmp_path / "run" / "journal.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -453,6 +452,36 @@ def test_a_journal_of_the_first_format_is_read(tmp_path):
     run.folder.rewrite(longer)
     on = derin.load(run.path).resume(progress=False)
     assert len(on.history) == 4 and differences(on, derin.replay(run.path, progress=False)) == []
+
+
+def test_a_checkpoint_that_goes_while_it_is_read(tmp_path, monkeypatch):
+    run = small(tmp_path, epochs=2)
+    once = []
+
+    def goes_first(f, epoch):  # as when the trainer saves between finding a checkpoint and reading it
+        def read(path, *args, **more):
+            if not once:
+                once.append(path)
+                run.folder.save(epoch, run.carry, "paused")
+            return f(path, *args, **more)
+
+        once.clear()
+        return read
+
+    read = checkpoint.read_manifest
+    monkeypatch.setattr(checkpoint, "read_manifest", goes_first(read, 3))
+    assert run.folder.status() == "paused" and once
+    monkeypatch.setattr(checkpoint, "read_manifest", goes_first(read, 4))
+    assert run.folder.epochs_saved() == 4 and once
+    monkeypatch.setattr(checkpoint, "read_manifest", read)
+    monkeypatch.setattr(shutil, "copytree", goes_first(shutil.copytree, 5))
+    early = derin.rewind(run, 2, tmp_path / "early", progress=False)
+    assert once and differences(run, early) == []
+
+    file = run.folder.checkpoint() / "manifest.json"
+    file.write_text("{")
+    with pytest.raises(RunError, match="is damaged or missing"):
+        run.folder.status()
 
 
 def test_a_line_ends_with_a_newline_and_nothing_else(tmp_path):

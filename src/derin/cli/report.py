@@ -13,7 +13,6 @@ def run_report(path: Path) -> tuple[dict[str, Any], str]:
     """(values, text) of a run. Raises RunError."""
     from derin import spec
     from derin.data.report import aligned
-    from derin.engine.checkpoint import read_manifest
     from derin.engine.folder import RunFolder
     from derin.errors import RunError
 
@@ -25,8 +24,7 @@ def run_report(path: Path) -> tuple[dict[str, Any], str]:
         history = folder.history(file.read_bytes().count(b"\n"))
     except OSError as error:
         raise RunError(f"{file} cannot be read: {error.strerror}.") from None
-    newest = folder.checkpoint()
-    manifest = read_manifest(newest) if newest else {}
+    manifest = folder.manifest()
     status = manifest.get("status", "not started")
     arrays = manifest.get("arrays", {})
     weights = sum(_size(shape) for name, (_, shape) in arrays.items() if name.startswith("params/"))

@@ -67,18 +67,12 @@ def rewind(run: Run | str | Path, epoch: int, out: str | Path | None = None, dat
         raise RunError(f"{folder.path} has {len(run.history)} epochs behind it, so epoch is 0 to that; got {epoch!r}.")
     target = run.history[epoch - 1]["step"] if epoch else 0
     lines = folder.journal()
-    step, near = max([(0, None), *((s, p) for s, p in _kept(folder) if s <= target)], key=lambda found: found[0])
-    experiment = journal.first(run.experiment, lines, folder.path)
-    for line in journal.changes(lines):
-        if line["step"] < step:
-            experiment = journal.put(experiment, line, "new", folder.path)
-    done = sum(line["step"] <= step for line in run.history)
     where = Path(out) if out is not None else folder.path.with_name(f"{folder.path.name}-epoch-{epoch}")
-    if step < target or near is None:
-        data = data_of(run, data)
-        run.warn_if_elsewhere()
-    kept = folder.branched(where, experiment, near, step, done)
+    kept, experiment, step, near = _branched_near(run, folder, lines, target, where)
     try:
+        if step < target or near is None:
+            data = data_of(run, data)
+            run.warn_if_elsewhere()
         fresh = load(where)
         if step < target:
             follows = [line for line in journal.changes(lines) if step <= line["step"] < target]
@@ -98,14 +92,30 @@ def rewind(run: Run | str | Path, epoch: int, out: str | Path | None = None, dat
     return fresh
 
 
+def _branched_near(
+    run: Run, folder: RunFolder, lines: list[journal.Line], target: int, where: Path
+) -> tuple[RunFolder, Any, int, Path | None]:
+    """(a copy of the run at the last state before `target` that was kept, its experiment, step, and that state)"""
+    while True:
+        states = [(s, p) for s, p in _kept(folder) if s <= target]
+        step, near = max([(0, None), *states], key=lambda found: found[0])
+        before = checkpoint.written(near) if near else None
+        experiment = journal.first(run.experiment, lines, folder.path)
+        for line in journal.changes(lines):
+            if line["step"] < step:
+                experiment = journal.put(experiment, line, "new", folder.path)
+        done = sum(line["step"] <= step for line in run.history)
+        try:
+            return folder.branched(where, experiment, near, step, done), experiment, step, near
+        except RunError:
+            if near is None or (before is not None and checkpoint.written(near) == before):
+                raise  # else another process trains the run, and has removed that state meanwhile
+
+
 def _kept(folder: RunFolder) -> list[tuple[int, Path]]:
     """(step, checkpoint) of all states that are there."""
-    newest = folder.checkpoint()
-    found = folder.turns()
-    if newest is not None:
-        arrays, _ = checkpoint.load(newest)
-        found.append((int(arrays["step"]), newest))
-    return found
+    newest = folder.with_newest(lambda path: (int(checkpoint.load(path)[0]["step"]), path))
+    return folder.turns() + ([newest] if newest else [])
 
 
 class Branch(NamedTuple):

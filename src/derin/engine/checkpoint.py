@@ -98,6 +98,15 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
+def written(checkpoint: Path) -> tuple[int, int] | None:
+    """Something that another checkpoint of the same name does not have; None if it is not there."""
+    try:
+        found = (checkpoint / "manifest.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
     """The manifest of a checkpoint. Raises RunError for a damaged one, or one of a newer derin."""
     try:

@@ -15,9 +15,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -36,6 +36,8 @@ from derin.engine.journal import Line
 from derin.engine.lock import Lock, holder
 from derin.engine.threshold import DecisionThreshold
 from derin.errors import RunError
+
+T = TypeVar("T")
 
 
 class RunFolder:
@@ -82,7 +84,9 @@ class RunFolder:
                     write_synced(fresh / name, "".join(f"{line}\n" for line in kept).encode())
             (fresh / "checkpoints").mkdir()
             if at is not None:
-                shutil.copytree(at, fresh / "checkpoints" / f"epoch-{epoch:06d}")
+                copied = fresh / "checkpoints" / f"epoch-{epoch:06d}"
+                shutil.copytree(at, copied)
+                checkpoint.load(copied)  # the trainer may have been removing it
             if (self.path / "start").is_dir():
                 shutil.copytree(self.path / "start", fresh / "start")
             for when, kept_turn in self.turns():
@@ -114,8 +118,8 @@ class RunFolder:
 
     def status(self) -> str:
         """What the newest checkpoint says: "running", "paused", "finished", "interrupted" ...; or "not started"."""
-        found = self.checkpoint()
-        return checkpoint.read_manifest(found).get("status", "running") if found else "not started"
+        found = self.manifest()
+        return found.get("status", "running") if found else "not started"
 
     def writer(self) -> str | None:
         """The number of the process that trains the run now, or None."""
@@ -123,8 +127,11 @@ class RunFolder:
 
     def epochs_saved(self) -> int:
         """Epochs that the newest checkpoint is of."""
-        found = self.checkpoint()
-        return int(checkpoint.read_manifest(found)["epoch"]) if found else 0
+        return int(self.manifest().get("epoch", 0))
+
+    def manifest(self) -> dict[str, Any]:
+        """What stands beside the newest checkpoint, or {} where there is none yet."""
+        return self.with_newest(checkpoint.read_manifest) or {}
 
     def epochs_written(self) -> int:
         """Lines of the history; a run that trains may have more of them than its checkpoint."""
@@ -186,6 +193,18 @@ class RunFolder:
 
     def checkpoint(self) -> Path | None:
         return checkpoint.newest(self.path / "checkpoints")
+
+    def with_newest(self, read: Callable[[Path], T]) -> T | None:
+        """What `read` makes of the newest checkpoint, None where there is none yet. Read again where it went
+        meanwhile: another process trains the run and has written a newer one."""
+        while (found := self.checkpoint()) is not None:
+            before = checkpoint.written(found)
+            try:
+                return read(found)
+            except RunError:
+                if self.checkpoint() == found and checkpoint.written(found) == before:
+                    raise
+        return None
 
     # -- writing
     def lock(self) -> Lock:
@@ -293,15 +312,8 @@ class RunFolder:
 
     def load_carry(self, like: Any) -> tuple[Carry | None, dict[str, Any]]:
         """The training state of the newest checkpoint, or None where there is none yet."""
-        while (found := self.checkpoint()) is not None:
-            try:
-                arrays, manifest = checkpoint.load(found, like)
-            except RunError:
-                if self.checkpoint() == found:
-                    raise
-                continue  # another process trains the run and has written a newer one just now
-            return jax.tree.map(jax.numpy.asarray, arrays), manifest
-        return None, {}
+        found = self.with_newest(lambda newest: checkpoint.load(newest, like))
+        return (jax.tree.map(jax.numpy.asarray, found[0]), found[1]) if found else (None, {})
 
 
 def refuse_existing(path: Path) -> None:
