@@ -346,6 +346,22 @@ def test_resume_after_the_data_have_moved(capsys: pytest.CaptureFixture[str]) ->
     assert answer(capsys, "resume", "run", "--epochs", "3", "--data", "moved.csv")["epochs"] == 3
 
 
+def test_what_looks_at_a_run_finds_data_that_have_moved(capsys: pytest.CaptureFixture[str]) -> None:
+    fit()
+    Path("kinds.csv").rename("moved.csv")
+    moved = ("--data", "moved.csv")
+    assert command(["diagnose", "run"]) == 2
+    assert answer(capsys, "diagnose", "run", *moved)["verdicts"]
+    assert answer(capsys, "trace", "run", "--row", "0", *moved)
+    assert answer(capsys, "report", "run", *moved)["bytes"] > 5000
+    assert "Confusion matrix" in Path("run/report.html").read_text(encoding="utf-8")
+    tried = answer(capsys, "cure", "run", "--only", "learning rate x 10", "--seeds", "1", *moved)
+    assert len(tried["remedies"]) == 2
+    Path("moved.csv").write_text(Path("moved.csv").read_text().replace("north", "south", 9))
+    assert command(["diagnose", "run", *moved]) == 2
+    assert "moved.csv is not the data of the run" in capsys.readouterr().err
+
+
 def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": "1"}
 

@@ -739,6 +739,22 @@ def _run(path: str) -> Run:
     return load(path)
 
 
+def _run_with(path: str, data: str | None) -> Run:
+    """A run, and its data read from where they are now. Raises RunError where these are others."""
+    from derin.errors import RunError
+
+    run = _run(path)
+    if data is not None:
+        found = _load(data, run.about_data.get("options", {}))
+        if found.fingerprint != run.fingerprint:
+            raise RunError(
+                f"{data} is not the data of the run: its fingerprint is {found.fingerprint[:12]}, the run's is "
+                f"{run.fingerprint[:12]}. --data says where the same data are now."
+            )
+        run.data = found
+    return run
+
+
 def _relative(source: str, file: Path | None) -> str:
     """A path as an experiment file beside it would say it; the name of a bundled set as it is."""
     path = Path(source)

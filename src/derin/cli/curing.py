@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-from derin.cli.commands import Answer, AsJson, Quiet, RunPath, _run, command
+from derin.cli.commands import Answer, AsJson, MovedData, Quiet, RunPath, _run_with, command
 from derin.cli.options import Text, Texts, option
 from derin.cli.studies import in_columns
 
@@ -34,6 +34,7 @@ def cure(
     seeds: Seeds = 3,
     epochs: More = None,
     metric: Metric = None,
+    data: MovedData = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> Answer:
@@ -42,7 +43,7 @@ def cure(
     better the metric is than with nothing changed."""
     from derin.diagnose.remedies import try_remedies
 
-    run = _run(path)
+    run = _run_with(path, data)
     found = try_remedies(
         run, remedies=only, seeds=seeds, epochs=epochs, metric=metric, progress=not (quiet or as_json)
     )  # fmt: skip

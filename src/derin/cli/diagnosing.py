@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from derin.cli.commands import Answer, AsJson, RunPath, _run, command
+from derin.cli.commands import Answer, AsJson, MovedData, RunPath, _run_with, command
 from derin.cli.options import Text, option
 
 Pictures = Annotated[
@@ -21,12 +21,12 @@ derin diagnose runs/titanic-1 --json
 derin diagnose runs/titanic-1 --pictures figures/
 """,
 )
-def diagnose(path: RunPath, pictures: Pictures = None, as_json: AsJson = False) -> Answer:
+def diagnose(path: RunPath, pictures: Pictures = None, data: MovedData = None, as_json: AsJson = False) -> Answer:
     """Verdicts on a run, the likeliest first: bias and variance, learning rate and batch, gradients and units, first
     weights, labels, leaks and drift. Each comes with its numbers, the course's concept and remedies, best first."""
     from derin.diagnose.doctor import diagnose as diagnosis_of
 
-    run = _run(path)
+    run = _run_with(path, data)
     found = diagnosis_of(run)
     written: list[str] = []
     if pictures is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from derin.cli.commands import Answer, AsJson, RunOrStudy, command
+from derin.cli.commands import Answer, AsJson, MovedData, RunOrStudy, _run_with, command
 from derin.cli.options import Text, option
 
 PageOut = Annotated[Text, option("--out", "-o", metavar="FILE.html", help="The file to write (RUN/report.html).")]
@@ -21,15 +21,18 @@ derin report runs/titanic-1 --lang tr --out titanic.html
 derin report studies/titanic-1
 """,
 )
-def report(path: RunOrStudy, out: PageOut = None, lang: Lang = "en", as_json: AsJson = False) -> Answer:
+def report(
+    path: RunOrStudy, out: PageOut = None, lang: Lang = "en", data: MovedData = None, as_json: AsJson = False
+) -> Answer:
     """Write one HTML page about a run: what was asked, the data, curves, scores with intervals, where it is right and
     wrong, what each column matters, health, diagnosis, journal. It opens without a network, on a phone and in print."""
-    from derin.engine import load
-    from derin.errors import RunError
+    from derin.errors import RunError, SpecError
     from derin.report.words import words
 
     words(lang)
     if (Path(path) / "study.json").is_file():
+        if data is not None:
+            raise SpecError(f"{path} is a study: its page needs no data. Leave out --data.")
         from derin.tune.study import load as load_study
 
         file = Path(out) if out is not None else Path(path) / "report.html"
@@ -37,6 +40,6 @@ def report(path: RunOrStudy, out: PageOut = None, lang: Lang = "en", as_json: As
             raise RunError(f"a report is a page, named .html; got {out!r}.")
         written = load_study(path).page(file, lang)
     else:
-        written = load(path).report(out, lang)
+        written = _run_with(path, data).report(out, lang)
     size = written.stat().st_size
     return Answer({"path": path, "out": str(written), "bytes": size}, f"{written}: {size / 1024:.0f} KiB")

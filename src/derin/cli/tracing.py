@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from derin.cli.commands import Answer, AsJson, RunPath, _refuse_existing, _run, _write_new, command
+from derin.cli.commands import Answer, AsJson, MovedData, RunPath, _refuse_existing, _run_with, _write_new, command
 from derin.cli.options import Text, option
 
 Row = Annotated[int | None, option("--row", metavar="N", help="Which row of the part, counted from 0.")]
@@ -48,6 +48,7 @@ def trace(
     form: Form = "auto",
     layout: Layout = "rows",
     out: Out = None,
+    data: MovedData = None,
     as_json: AsJson = False,
 ) -> Answer:
     """Every operation from a row to its loss and back to each weight; or where a run's numbers broke."""
@@ -62,7 +63,7 @@ def trace(
         _refuse_existing(Path(out))
     from derin.trace.of_run import first_not_finite, trace_row
 
-    run = _run(path)
+    run = _run_with(path, data)
     if nan:
         found = first_not_finite(run)
         shown, values, text = found.trace, found.to_dict(), found.to_text()
