@@ -309,6 +309,31 @@ def test_a_change_while_it_is_paused_leaves_it_paused(tmp_path):
     assert saved == ["paused", "paused", "running"]
 
 
+def test_branch_of_a_run_that_failed(tmp_path, capsys):
+    with pytest.raises(derin.TrainingFailed):
+        small(tmp_path, optimizer=optim.SGD(1e30), schedule=optim.Constant())
+    found = derin.branch(tmp_path / "run", {"optimizer.learning_rate": 0.05}, epochs=2)
+    assert found.better and found.epochs == len(found.without) == len(found.with_) == 2
+    assert np.isnan(found.without[-1]["valid_loss"]) and np.isfinite(found.with_[-1]["valid_loss"])
+    assert "better by valid_loss" in repr(found)
+    words = ["branch", str(tmp_path / "run"), "--epochs", "2", "--set"]
+    assert command([*words, "optimizer.learning_rate=1e29", "--adopt", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["better"] is False
+    assert command([*words, "optimizer.learning_rate=0.05", "--adopt"]) == 0
+    assert len(derin.load(tmp_path / "run").resume(progress=False).history) == 6
+
+
+def test_a_replay_that_fails_leaves_no_folder(tmp_path):
+    run = small(tmp_path, callbacks=[asking({2: [("optimizer.learning_rate", 0.003)]})], epochs=4)
+    file = run.path / "journal.jsonl"
+    line = json.loads(file.read_text())
+    file.write_text(json.dumps(line | {"step": 5}) + "\n")  # no epoch ends there
+    for _ in range(2):
+        with pytest.raises(RunError, match="does not fit its run"):
+            derin.replay(run, out=tmp_path / "deep" / "again", progress=False)
+    assert not (tmp_path / "deep").exists()
+
+
 # -- a new run from these weights
 
 

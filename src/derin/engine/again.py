@@ -25,7 +25,7 @@ from derin.engine.run import Run, load
 from derin.engine.task import task_of
 from derin.engine.training import counts_of, data_of, state_at_start, train
 from derin.engine.wheel import Wheel
-from derin.errors import RunError, SpecError
+from derin.errors import RunError, SpecError, TrainingFailed
 
 BRANCH_EPOCHS = 5
 
@@ -44,8 +44,13 @@ def replay(run: Run | str | Path, data: Any = None, *, out: str | Path | None = 
     carry = state_at_start(folder, task, experiment.seed, data.train.x)
     kept = folder.branched(Path(out), experiment, None, 0, 0) if out is not None else None
     wheel = Wheel(kept, journal.changes(lines), folder.path, int(run.carry.step), run.stopped or "finished")
-    with kept.lock() if kept else nullcontext():
-        return train(task, data, carry, [], kept, (), Progress(progress, run.experiment.epochs), wheel=wheel)
+    try:
+        with kept.lock() if kept else nullcontext():
+            return train(task, data, carry, [], kept, (), Progress(progress, run.experiment.epochs), wheel=wheel)
+    except BaseException:
+        if kept:
+            kept.discard()
+        raise
 
 
 def differences(run: Run, again: Run) -> list[str]:
@@ -132,8 +137,10 @@ class Branch(NamedTuple):
 
     @property
     def better(self) -> bool:
-        """Whether the last epoch with the change is better than the last without it."""
+        """Whether the last epoch with the change is better than the last without it; that failed, any number is."""
         a, b = (float(history[-1].get(self.metric, math.nan)) for history in (self.without, self.with_))
+        if not math.isfinite(a):
+            return math.isfinite(b)
         return b > a if self.greater else b < a
 
     def adopt(self, reason: str = "") -> None:
@@ -187,16 +194,20 @@ def branch(run: Run | str | Path, changes: dict[str, Any], epochs: int | None = 
 
 
 def _few(run: Run, experiment: Any, data: Any, until: int) -> list[dict[str, Any]]:
-    """The history of a run's next epochs, with this experiment, in memory."""
+    """The history of a run's next epochs, with this experiment, in memory; nan from the one on that fails."""
     if experiment.epochs < until:
         experiment = experiment.replace(epochs=until)
     task = task_of(experiment, run.schema, data.train.x, counts_of(data))
     ends: Sequence[Any] = [lambda report: "stop" if report.epoch >= until else None]
     carry = jax.tree.map(jnp.array, run.carry)
-    trained = train(
-        task, data, carry, list(run.history), None, ends, Progress(False, until), list(run.begun), run.health
-    )
-    return trained.history[len(run.history) :]
+    history = list(run.history)
+    try:
+        train(task, data, carry, history, None, ends, Progress(False, until), list(run.begun), run.health)
+    except TrainingFailed:
+        names = [name for name, _, _ in engine.metric_names(task)] if len(data.valid.x) or experiment.metrics else []
+        names = ["loss", *(["valid_loss"] if len(data.valid.x) else []), *names]
+        history += [{"epoch": e} | dict.fromkeys(names, math.nan) for e in range(len(history) + 1, until + 1)]
+    return history[len(run.history) :]
 
 
 def _in_folder(run: Run | str | Path) -> tuple[Run, RunFolder]:
