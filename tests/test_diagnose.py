@@ -196,7 +196,7 @@ def test_a_failed_run_can_be_diagnosed_and_drawn(tmp_path):
         derin.fit(nn.MLP((16,), 1), (x, x.sum(1)), optimizer=optim.SGD(1e6), epochs=5, progress=False)
     assert derin.diagnose(failed.value).verdicts[0].name == "learning rate too high"
     pictures = derin.diagnose.health_pictures(failed.value.run)
-    assert pictures.keys() == {"gradients", "updates", "weights", "outputs", "units", "modes"}
+    assert pictures.keys() == {"gradients", "zeros", "updates", "weights", "outputs", "units", "modes"}
 
 
 @pytest.mark.usefixtures("watched")
@@ -206,7 +206,7 @@ def test_the_command_says_it_in_text_and_json(tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert said["verdicts"][0]["name"] == "learning rate too low" and said["verdicts"][0]["concepts"]
     assert said["verdicts"][0]["remedies"][0]["changes"] == {"optimizer.learning_rate": 1e-4}
-    assert all(Path(p).read_text().startswith("<?xml") for p in said["pictures"]) and len(said["pictures"]) == 6
+    assert all(Path(p).read_text().startswith("<?xml") for p in said["pictures"]) and len(said["pictures"]) == 7
     assert command(["diagnose", str(tmp_path / "run")]) == 0
     text = capsys.readouterr().out
     assert "1. learning rate too low" in text and "--set optimizer.learning_rate=" in text and "S0.23" in text

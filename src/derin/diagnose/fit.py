@@ -38,7 +38,7 @@ def high_in_training(e: Evidence) -> float:
 
 
 def gap(e: Evidence) -> float:
-    """Validation error less training error, as a share of the trivial one, two standard errors taken off."""
+    """Validation error less training error, as a share of the trivial one, one and a half standard errors taken off."""
     return e.share(e.valid) - e.share(e.train) - 1.5 * e.noise if e.judged else 0.0
 
 
@@ -163,12 +163,12 @@ def too_short(e: Evidence) -> Verdict | None:
         ("S3.14", "S1.32"),
         (
             Remedy("train longer", {"epochs": 4 * e.experiment.epochs}),
-            Remedy("a larger learning rate", {"optimizer.learning_rate": 3 * float(_rate(e))}),
+            Remedy("a larger learning rate", {"optimizer.learning_rate": 3 * rate_of(e)}),
         ),
     )
 
 
-def _rate(e: Evidence) -> float:
+def rate_of(e: Evidence) -> float:
     return float(e.experiment.optimizer.learning_rate)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from derin.diagnose.evidence import Evidence
-from derin.diagnose.fit import excess
-from derin.diagnose.rate import first_update, rate_of
+from derin.diagnose.fit import excess, rate_of
+from derin.diagnose.rate import first_update
 from derin.diagnose.verdict import Remedy, Verdict, ramp
 from derin.optim import Adam, ClipByGlobalNorm
 
+# losses that take logits, or any number
 WIDE = {"MSELoss", "RMSELoss", "L1Loss", "HuberLoss", "SmoothL1Loss", "CrossEntropyLoss", "BCEWithLogitsLoss"}
 DEEP = 4  # matrices from which on a product of many factors is the matter
 
@@ -231,16 +232,7 @@ def batchnorm(e: Evidence) -> Verdict | None:
 
 
 def last_layer(e: Evidence) -> Verdict | None:
-    losses = e.losses & {
-        "MSELoss",
-        "RMSELoss",
-        "L1Loss",
-        "HuberLoss",
-        "SmoothL1Loss",
-        "CrossEntropyLoss",
-        "BCEWithLogitsLoss",
-    }
-    if not e.ends or not losses:
+    if not e.ends or not e.losses & WIDE:
         return None
     what = "numbers around 0, some beyond its range" if not e.facts.classes else "logits, of any size and sign"
     return Verdict(

@@ -36,6 +36,7 @@ def health_pictures(run: Any) -> dict[str, Figure]:
         )
     made = {
         "gradients": _weights(health, "gradient", "gradient norm of each weight", matrices=True),
+        "zeros": _zeros(health),
         "updates": _weights(health, "update", "update as a share of the weight", matrices=True, guide=USUAL),
         "weights": _weights(health, "norm", "norm of each weight", matrices=True),
         "outputs": _outputs(health),
@@ -100,18 +101,38 @@ def _units(health: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _modes(health: Sequence[Mapping[str, Any]]) -> Figure:
-    """The loss on the same rows in training and in evaluation mode, and the gradient's norm."""
+def _zeros(health: Sequence[Mapping[str, Any]]) -> Figure:
+    """Share of each weight's gradient that is 0: units that are dead, or inputs that never come."""
+    series = {}
+    for n in health[0]["weights"]:
+        if not n.endswith("bias"):
+            series[n] = [100 * line["weights"].get(n, {}).get("zeros", math.nan) for line in health]
     with styled():
         figure = figure_of(WIDTH, HEIGHT)
         panel = figure.subplots()
+        if not _lines(panel, _epochs(health), series, log=False):
+            return say(panel, "no weight was looked at, or its gradient was not finite")
+        panel.set_ylim(-3, 103)
+        _named(panel, "% of each weight's gradient that is 0")
+    return figure
+
+
+def _modes(health: Sequence[Mapping[str, Any]]) -> Figure:
+    """The loss on the same rows in training and in evaluation mode; below, the norm and the noise of its gradient."""
+    with styled():
+        figure = figure_of(WIDTH, 1.7 * HEIGHT)
+        panel, below = figure.subplots(2, 1, sharex=True)
         for name, colour, label, width in (
             ("train_mode_loss", FAILED, "in training mode", 3.2),  # the other one may lie upon it
             ("eval_mode_loss", DONE, "in evaluation mode", 1.2),
         ):
             values = [line[name] for line in health]
             panel.plot(_epochs(health), values, color=colour, marker="o", ms=1.6 * width, lw=width, label=label)
-        _named(panel, "loss on the same training rows", inside=True)
+        _named(panel, "loss on the same training rows", axis=False, inside=True)
+        series = {said: [line.get(f"gradient_{said}", math.nan) for line in health] for said in ("norm", "noise")}
+        if not _lines(below, _epochs(health), series, log=True):
+            say(below, "no gradient was finite")
+        _named(below, "the whole gradient", inside=True)
     return figure
 
 

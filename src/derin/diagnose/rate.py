@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from derin.diagnose.evidence import Evidence
-from derin.diagnose.fit import excess, falling, unfinished
+from derin.diagnose.fit import excess, falling, rate_of, unfinished
 from derin.diagnose.verdict import Remedy, Verdict, ramp
 from derin.optim import Adam, ClipByGlobalNorm
 
@@ -42,10 +42,6 @@ def unrest(e: Evidence, of: str = "loss") -> float:
     steps = np.diff(curve)
     back = np.maximum(steps, 0).sum() / max(float(np.abs(steps).sum()), 1e-12)
     return float(back * np.abs(steps).mean() / max(float(np.median(curve)), 1e-9))
-
-
-def rate_of(e: Evidence) -> float:
-    return float(e.experiment.optimizer.learning_rate)
 
 
 def grew(e: Evidence) -> float:
