@@ -118,6 +118,19 @@ def test_it_stands_in_the_folder_and_resuming_writes_the_same(tmp_path):
     assert lines == [{k: v for k, v in line.items() if k != "layers"} for line in whole.health]  # layers hold nan
 
 
+def test_the_last_epoch_is_looked_at_whoever_ended_the_run(tmp_path):
+    data, stop = rows(), [lambda report: "stop" if report.epoch == 17 else None]
+    whole = fitted(nn.MLP((8,), 1), data, epochs=30, out=tmp_path / "whole")
+    for out in (None, tmp_path / "half"):
+        half = fitted(nn.MLP((8,), 1), data, epochs=30, out=out, callbacks=stop)
+        assert not Watch(half.task, data).due(17, last=False)
+        assert half.health[-1]["epoch"] == 17 and half.health[-1]["step"] == int(half.carry.step)
+        assert json.dumps(half.resume(data, progress=False).health) == json.dumps(whole.health)
+    assert (tmp_path / "half" / "health.jsonl").read_bytes() == (tmp_path / "whole" / "health.jsonl").read_bytes()
+    longer = whole.resume(data, epochs=40, progress=False)
+    assert json.dumps(longer.health) == json.dumps(fitted(nn.MLP((8,), 1), data, epochs=40).health)
+
+
 def test_streamed_rows_are_looked_at_as_well(tmp_path):
     x = np.random.default_rng(0).normal(size=(600, 40)).astype("float32")
     source = (x, (x[:, 0] > 0).astype(int))

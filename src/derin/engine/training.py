@@ -229,17 +229,18 @@ def train(
     judged = len(data.valid.x) > 0 or bool(experiment.metrics)
     names = [name for name, _, _ in engine.metric_names(task)] if judged else []
     done, stopped, losses = int(carry.epoch), "", list(begun or [])
+    before_all = done
     saved = time.monotonic() if folder and folder.checkpoint() else -math.inf
     run = Run(experiment, data.schema, task, carry, history, folder, data)
     run.health = list(health)
     watch = health_of.Watch(task, data) if experiment.health and health_of.WATCHED else None
     chunk = "chunk" if _streams(data) else "epoch"
 
-    def look() -> dict[str, Any] | None:
+    def look(shown: bool = True) -> dict[str, Any] | None:
         """The line of now; in memory, where nobody asks for it yet, the weights are kept and looked at later."""
         if watch is None or run.looked_at == int(run.carry.step):  # a run that failed may have been resumed
             return run.health[-1] if run.health else None
-        if folder is None and not callbacks and len(run.unseen) < LOOKS_KEPT:
+        if folder is None and not (callbacks and shown) and len(run.unseen) < LOOKS_KEPT:
             run.look_later(partial(watch.look, jax.tree.map(np.array, run.carry), key, epochs))
             return None
         run.health.append(line := watch.look(run.carry, key, epochs))
@@ -315,6 +316,8 @@ def train(
                 folder.save(done, carry, stopped or ("finished" if last else "running"))
                 saved = time.monotonic()
     progress.end()
+    if watch and done > before_all and not losses and run.looked_at != int(carry.step):
+        look(shown=False)  # this epoch became the last one after it was passed over
     if stopped in ("finished", "early stopping"):
         wheel.end(Here(int(carry.step), done, save, progress.say, interrupted))
     run.stopped = stopped
@@ -523,17 +526,25 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
     experiment = run.experiment if epochs is None else run.experiment.replace(epochs=epochs)
     task = task_of(experiment, run.schema, data.train.x, counts_of(data))
     goes_on = len(run.history) < experiment.epochs and not bool(run.carry.done)
+    health = _without_ends(run.health, task, data) if goes_on and run.health else run.health
     with run.folder.lock() if run.folder else nullcontext():
         if run.folder is not None:
-            run.folder.reopen(experiment, run.history, int(run.carry.step), run.health)
+            run.folder.reopen(experiment, run.history, int(run.carry.step), health)
             if goes_on and run.threshold is not None:
                 run.folder.keep_threshold(None, run.history, "the weights it was chosen for are trained on")
         shown = Progress(progress, experiment.epochs)
         carry = jax.tree.map(jnp.array, run.carry)  # the loop gives its buffers away; `run` keeps its own
         check_monitors(experiment, data)
-        trained = train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun, run.health)
+        trained = train(task, data, carry, list(run.history), run.folder, callbacks, shown, run.begun, health)
     trained.threshold = None if goes_on else run.threshold
     return trained
+
+
+def _without_ends(health: list[dict[str, Any]], task: Task, data: Any) -> list[dict[str, Any]]:
+    """The lines that a run which never stopped would have: not of epochs looked at because they were the last."""
+    watch = health_of.Watch(task, data)
+    per_epoch, _ = watch.size
+    return [line for line in health if watch.due(line["epoch"], last=False) or line["step"] % per_epoch]
 
 
 def data_of(run: Run, data: Any = None) -> Any:
