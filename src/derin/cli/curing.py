@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-from derin.cli.commands import Answer, AsJson, MovedData, Quiet, RunPath, _run_with, command
+from derin.cli.commands import Answer, AsJson, MovedData, Quiet, RunPath, _quoted, _run_with, command
 from derin.cli.options import Text, Texts, option
 from derin.cli.studies import in_columns
 
@@ -48,12 +48,15 @@ def cure(
         run, remedies=only, seeds=seeds, epochs=epochs, metric=metric, progress=not (quiet or as_json)
     )  # fmt: skip
     best = None if found.best is None else found.best.treatment.name
+    moved = f" --data {_quoted(data)}" if data is not None else ""  # the file of a remedy names the old place
     rows = [{k: _plain(v) for k, v in row.items()} for row in found.table.to_dicts()]
+    for row in rows:
+        row["command"] += moved if row["command"] else ""
     values: dict[str, Any] = {"path": str(run.path), "metric": found.metric, "best": best, "remedies": rows}
-    return Answer(values, "\n".join(_lines(found)))
+    return Answer(values, "\n".join(_lines(found, moved)))
 
 
-def _lines(found: Cure) -> list[str]:
+def _lines(found: Cure, moved: str) -> list[str]:
     rows = []
     for row in found.table.to_dicts():
         effect = "" if row["remedy"] == "nothing" else _with_deviation(row["effect"], row["effect_deviation"], "+")
@@ -64,7 +67,7 @@ def _lines(found: Cure) -> list[str]:
     if found.best is None:
         return [*lines, "", "No remedy did better than changing nothing."]
     command = found.command(found.best)
-    adopt = [f"adopt it   {command}"] if command else []
+    adopt = [f"adopt it   {command}{moved}"] if command else []
     return [*lines, "", f"best       {found.best.treatment.name}", *adopt]
 
 
