@@ -49,10 +49,12 @@ def names(e):
     ],
 )
 def test_the_table_of_bias_and_variance_s3_14(train, valid, name):
+    """Low and high error on training and validation rows: S3.11, S3.12, S3.14."""
     assert names(evidence(train, valid)) == [name]
 
 
 def test_high_bias_is_not_regularised_s3_14_against_s3_13():
+    """S3.13 says to regularise and to add rows; S3.14 and S3.10 do not, and derin follows them."""
     texts = [r.text for r in fit.bias(evidence(0.3, 0.31)).remedies]
     assert not any(("regularis" in t and "less" not in t) or "more rows" in t for t in texts)
     strong = derin.Experiment(nn.MLP((8,), 3, dropout=0.5), penalty=optim.L2(1.0))
@@ -81,6 +83,7 @@ def test_a_cause_stands_before_what_follows_from_it():
 
 
 def test_overtrained_says_since_when():
+    """The curve of error over training that S3.08 draws: it falls, then rises."""
     valid = np.concatenate([np.linspace(1, 0.3, 30), np.linspace(0.3, 0.8, 70)])
     e = evidence(valid_loss=valid, loss=np.linspace(1.0, 0.01, 100), epochs=100, train=0.0, valid=0.2)
     found = fit.overtrained(replace(e, loss=np.concatenate([np.linspace(1, 0.25, 30), np.linspace(0.25, 0.01, 70)])))
@@ -88,6 +91,7 @@ def test_overtrained_says_since_when():
 
 
 def test_facts_of_rows_made_by_hand():
+    """Floor, ceiling, leak, copies, and rows moved between the parts: S4.13, covariate shift."""
     r = np.random.default_rng(0)
     x = r.normal(size=(400, 5)).astype("float32")
     y = (x[:, 0] > 0).astype(int)
