@@ -22,12 +22,16 @@ def key() -> jax.Array:
     return jax.random.key(0)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def no_health() -> None:
-    """Nothing is measured layer by layer but where a test asks for `watched`: a program less to compile a net."""
+@pytest.fixture(autouse=True, scope="module")
+def no_health() -> Iterator[None]:
+    """Nothing is measured layer by layer but where a test asks for `watched`: a program less to compile a net.
+
+    For the files of this folder: doctests elsewhere have what users have."""
     from derin.engine import health
 
     health.WATCHED = False
+    yield
+    health.WATCHED = True
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def learning_curve(
     >>> data = derin.data.load("breast_cancer")
     >>> curve = derin.learning_curve(derin.Experiment(derin.nn.Linear(1), epochs=5), data, shares=(0.1, 0.5, 1.0))
     >>> curve.rows.tolist(), curve.valid.shape
-    ([40, 199, 399], (3, 3))
+    ([40, 199, 398], (3, 3))
     """
     from derin.engine.population import Population
     from derin.engine.training import as_dataset

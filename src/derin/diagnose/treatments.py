@@ -163,7 +163,7 @@ def rebuilt(value: Any, rule: Callable[[Module], Any]) -> Any:
 
     >>> from derin.nn import Dropout, Linear, ReLU, Sequential
     >>> rebuilt(Sequential(Linear(8), ReLU(), Linear(2)), lambda l: (l, Dropout(0.1)) if isinstance(l, ReLU) else l)
-    Sequential(Linear(8), ReLU(), Dropout(0.1), Linear(2))
+    Sequential(Linear(8), ReLU(), Dropout(rate=0.1), Linear(2))
     """
     if isinstance(value, tuple):
         found: list[Any] = []
