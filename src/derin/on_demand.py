@@ -1,9 +1,12 @@
-"""Names that a package imports when they are first asked for (PEP 562): nobody waits for layers that nobody uses."""
+"""Names that a package imports when they are first asked for (PEP 562): nobody waits for layers that nobody uses.
+
+And packages that are functions too: `derin.tune` is a folder of modules, and what people call."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -29,3 +32,20 @@ def on_demand(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any]
         return sorted({*namespace, *home, *homes})
 
     return __getattr__, __dir__
+
+
+class _Package(types.ModuleType):
+    """A package that is called."""
+
+    _called: str  # module:function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        module, _, function = self._called.partition(":")
+        return getattr(importlib.import_module(module), function)(*args, **kwargs)
+
+
+def callable_package(package: str, called: str) -> None:
+    """Make calling the package call this function of it, "package.module:function"."""
+    module = sys.modules[package]
+    module.__class__ = _Package
+    vars(module)["_called"] = called

@@ -11,11 +11,9 @@ ranking    causes before what follows from them          pictures  health, a lay
 
 from __future__ import annotations
 
-import sys
-import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from derin.on_demand import on_demand
+from derin.on_demand import callable_package, on_demand
 
 if TYPE_CHECKING:
     from derin.diagnose.doctor import diagnose
@@ -35,14 +33,4 @@ else:
 
 __all__ = ["Diagnosis", "LearningCurve", "Remedy", "Verdict", "diagnose", "health_pictures", "learning_curve"]
 
-
-class _Callable(types.ModuleType):
-    """`derin.diagnose` is a folder of modules and the function that people call."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from derin.diagnose.doctor import diagnose
-
-        return diagnose(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
+callable_package(__name__, "derin.diagnose.doctor:diagnose")

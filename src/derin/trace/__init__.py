@@ -11,11 +11,9 @@ descent               several steps as rows     of_run              a row of a r
 
 from __future__ import annotations
 
-import sys
-import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from derin.on_demand import on_demand
+from derin.on_demand import callable_package, on_demand
 
 if TYPE_CHECKING:
     from derin.trace.descent import Table, table
@@ -49,14 +47,4 @@ __all__ = [
     "trace_row",
 ]
 
-
-class _Callable(types.ModuleType):
-    """`derin.trace` is a folder of modules and the function that people call, as `derin.tune` is."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from derin.trace.functions import trace
-
-        return trace(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
+callable_package(__name__, "derin.trace.functions:trace")

@@ -9,11 +9,9 @@ pruners    which trials go on                                     search     the
 
 from __future__ import annotations
 
-import sys
-import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from derin.on_demand import on_demand
+from derin.on_demand import callable_package, on_demand
 
 if TYPE_CHECKING:
     from derin.tune.local import Retest, retest
@@ -55,14 +53,4 @@ __all__ = [
     "tune",
 ]
 
-
-class _Callable(types.ModuleType):
-    """`derin.tune` is a folder of modules and the function that people call: both have the field's name for it."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from derin.tune.study import tune
-
-        return tune(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
+callable_package(__name__, "derin.tune.study:tune")
