@@ -145,6 +145,15 @@ def test_a_lane_that_diverges_or_does_not_fit_harms_no_other(iris):
     assert cure.best.treatment.name == "Adam" and states["learning rate x 10"] == "diverged"
 
 
+def test_class_weights_are_judged_by_the_loss_of_the_run():
+    r = np.random.default_rng(0)
+    x = r.normal(size=(200, 4)).astype("float32")
+    data = derin.data.load((x, (x[:, 0] > 1.3).astype(int)), test=0, valid=0.3)  # a class of a tenth
+    still = derin.Experiment(nn.Linear(2), optimizer=optim.SGD(1e-12), epochs=1).fit(data, progress=False)
+    cure = still.try_remedies(remedies=["class weights"], seeds=1, progress=False)
+    assert cure.effect(cure.lanes[1])[0] == pytest.approx(0, abs=1e-6)
+
+
 def test_adopting_trains_the_remedy(cure, tmp_path):
     run = cure.adopt("Adam", out=tmp_path / "better", progress=False)
     assert run.experiment.optimizer == optim.Adam() and len(run.history) == 12

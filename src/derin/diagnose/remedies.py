@@ -28,9 +28,11 @@ import numpy as np
 from derin import spec
 from derin.data.stream import default_budget
 from derin.diagnose.treatments import Treatment, treatments
+from derin.engine import epoch as engine
 from derin.engine.checkpoint import replace_file
 from derin.engine.experiment import Experiment
 from derin.engine.population import BLOCK, Member, Population, cores, fitting
+from derin.engine.programs import program
 from derin.engine.task import balanced_weights
 from derin.engine.training import as_dataset
 from derin.errors import DataError, ModelError, RunError, SpecError
@@ -199,7 +201,7 @@ def try_remedies(
     name, greater, values_of = arena.judge(experiment, metric)
     done, more = len(run.history), epochs or experiment.epochs
     tried = [Treatment(NOTHING, experiment, ""), *chosen]
-    trained = _Lanes(run, arena, done, more, lambda report: values_of(report)[name], greater)
+    trained = _Lanes(run, arena, done, more, name, lambda report: values_of(report)[name], greater)
     lanes = trained.train(tried, progress)
     cure = Cure(run, data, name, greater, lanes)
     _write(cure)
@@ -219,8 +221,8 @@ def _chosen(found: list[Treatment], wanted: Sequence[str] | None) -> list[Treatm
 class _Lanes:
     """Trains treatments, those of one structure together."""
 
-    def __init__(self, run: Run, arena: Arena, done: int, more: int, value: Any, greater: bool) -> None:
-        self.run, self.arena, self.done, self.more = run, arena, done, more
+    def __init__(self, run: Run, arena: Arena, done: int, more: int, name: str, value: Any, greater: bool) -> None:
+        self.run, self.arena, self.done, self.more, self.name = run, arena, done, more, name
         self.value, self.better = value, max if greater else min
 
     def train(self, tried: list[Treatment], progress: bool) -> list[Lane]:
@@ -264,6 +266,8 @@ class _Lanes:
                 before = values[i][at]
                 values[i][at] = self.better(before, now) if keeps_best and math.isfinite(before) else now
                 if seen.broken or seen.done or seen.epoch >= member.epochs:
+                    if not seen.broken and self._weighs_otherwise(tried[numbers.index(i)]):
+                        values[i][at] = self._own_loss(population.carry(handle))
                     population.clear(handle)
                     del running[handle]
         seconds = (time.perf_counter() - begin) / len(tried)
@@ -272,6 +276,17 @@ class _Lanes:
             member = next(m for j, m in each if j == i)
             lanes[i] = Lane(treatment, tuple(values[i]), member.epochs, seconds, member.carry is None)
         return lanes
+
+    def _weighs_otherwise(self, treatment: Treatment) -> bool:
+        """Whether its validation loss is another sum than the run's, and says nothing beside it."""
+        return self.name == "valid_loss" and treatment.experiment.class_weights != self.run.experiment.class_weights
+
+    def _own_loss(self, carry: Any) -> float:
+        """The validation loss as the run has it."""
+        best = self.run.experiment.early_stopping is not None
+        weights = (carry.best_params, carry.best_state) if best else engine.predicting(carry)
+        args = (self.arena.tasks_of(self.run.experiment)[0], *weights, self.arena.valid)
+        return float(program(engine.evaluate, *args)(*args)[0])
 
     def _alike(self, experiment: Experiment) -> Experiment:
         """The same with a limit that clips nothing, a penalty of 0 and weights of 1: so one program tries them all."""
