@@ -27,6 +27,7 @@ from derin.optim.schedules import Watched
 from derin.spec import Scalar, Spec
 
 EVALUATION_ROWS = 1024  # rows a block of an evaluation; the last block is filled up and masked
+FEWER_ROWS = 128  # of images, series and texts on a CPU: what layers make of more does not fit its cache
 _SMALL = 2**14  # numbers of an array up to which it is packed; copying larger ones costs more than it saves
 
 
@@ -425,16 +426,17 @@ def together(task: Task, out: jax.Array) -> jax.Array:
 def forward(task: Task, params: Arrays, state: Arrays, x: jax.Array) -> jax.Array:
     """The net's outputs in evaluation mode, block by block.   x: [n, ...] -> [n, outputs]"""
     n = x.shape[0]
-    if n <= EVALUATION_ROWS:
+    vectors = x.ndim == 2 and jnp.issubdtype(x.dtype, jnp.floating)
+    size = EVALUATION_ROWS if vectors or jax.default_backend() != "cpu" else FEWER_ROWS
+    if n <= size:
         return outputs(task, params, state, x)
-    blocks = math.ceil(n / EVALUATION_ROWS)
-    padded = jnp.pad(x, [(0, blocks * EVALUATION_ROWS - n)] + [(0, 0)] * (x.ndim - 1))
-    real = jnp.minimum(n - EVALUATION_ROWS * jnp.arange(blocks), EVALUATION_ROWS)
+    blocks = math.ceil(n / size)
+    padded = jnp.pad(x, [(0, blocks * size - n)] + [(0, 0)] * (x.ndim - 1))
+    real = jnp.minimum(n - size * jnp.arange(blocks), size)
     out = lax.map(
-        lambda block: outputs(task, params, state, *block),
-        (padded.reshape(blocks, EVALUATION_ROWS, *x.shape[1:]), real),
+        lambda block: outputs(task, params, state, *block), (padded.reshape(blocks, size, *x.shape[1:]), real)
     )
-    return out.reshape(blocks * EVALUATION_ROWS, -1)[:n]
+    return out.reshape(blocks * size, -1)[:n]
 
 
 def output_shape(task: Task, x: Any) -> Any:
