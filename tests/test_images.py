@@ -235,6 +235,7 @@ def test_bad_images_are_skipped_on_request(tmp_path):
         found = data.load(tmp_path, skip_bad=True, size=(10, 8), **ALL)
     assert len(found.train.rows) == 12 and found.train.y.tolist() == [0] * 6 + [1] * 6
     assert np.array_equal(found.train.x[6], pixels((10, 8, 3), 100))
+    assert found.notes == ("3 files that cannot be read are skipped", "12 images as 10 x 8 x 3")
     with pytest.warns(data.DataWarning):
         same(data.load(found.source, **found.options), found)
 

@@ -20,11 +20,13 @@ import pytest
 import derin
 from derin import nn, optim
 from derin.cli import run as command
+from derin.data import targets
 from derin.data.dataset import column_places
 from derin.diagnose.verdict import Diagnosis, Remedy, Verdict
 from derin.engine import journal
 from derin.errors import RunError, SpecError
 from derin.report import measure, svg
+from derin.report import words as words_of_pages
 from derin.report.diagnosis_tr import NOTES
 from derin.report.messages_en import MESSAGES as ENGLISH
 from derin.report.messages_tr import MESSAGES as TURKISH
@@ -354,6 +356,35 @@ def test_what_a_diagnosis_says_is_said_in_turkish():
     for text in contain:
         turkish = remedy(text, words("tr"))
         assert turkish != text and "7" in turkish and remedy(text, words("en")) == text, text
+
+
+def test_notes_about_data_are_said_in_turkish(tmp_path):
+    """Notes of real tables and folders; English says each as derin.data does."""
+    n = 200
+    answer = ["", *("yes" if i % 3 else "no" for i in range(1, n))]
+    rows = [f"{a},{a},{i % 7},{'late' if i > 190 else 'ab'[i % 2]}" for i, a in enumerate(answer)]
+    (tmp_path / "t.csv").write_text("y,copy,n,when\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    indices = (np.arange(1, 150), np.arange(150, n), np.arange(0))
+    with pytest.warns(derin.data.DataWarning):
+        notes = derin.data.load(tmp_path / "t.csv", target="y", indices=indices).notes
+    one_hot = np.eye(3, dtype="float32")[np.arange(60) % 3]
+    notes += derin.data.load((np.random.default_rng(0).normal(size=(60, 2)), one_hot)).notes
+    notes += (
+        f"{derin.data.stream.size_text(10**9)} of encoded data are over the memory budget and stream from disk",
+        "the encoded data are over the memory budget and stream from disk",
+        *targets.said_of_many([None] * 600),
+        "3 rows without a target left out",
+        "left out: extra beside train",
+        "left out: test, whose images lie in no class folders",
+        "folders without images: empty",
+        "left out: 4 images that lie in no class folder, a.png first",
+        "1,020 images as 28 x 28 x 1",
+        "2 files that cannot be read are skipped",
+    )
+    assert len(notes) == len(words_of_pages.NOTES)
+    for text in notes:
+        assert words_of_pages.note(text, words("en")) == text
+        assert words_of_pages.note(text, words("tr")) != text, text
 
 
 def test_notes_and_values_of_a_diagnosis_stand_on_the_page(number, monkeypatch):

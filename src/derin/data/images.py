@@ -491,9 +491,9 @@ def load_images(
     if len(set(listing.labels)) < 2:
         raise DataError(f"{source} has one class only, {listing.labels[0]!r}; there is nothing to tell apart.")
     wanted, channels = layout(listing.files, _size(size))
-    notes = [*listing.notes, f"{len(listing.files):,} images as {wanted[0]} x {wanted[1]} x {channels}"]
     if skip_bad:
         listing = _without_bad(listing, wanted, channels)
+    notes = [*listing.notes, f"{len(listing.files):,} images as {wanted[0]} x {wanted[1]} x {channels}"]
     read = Read(
         Decoded(listing.files, wanted, channels),
         {target or "class": np.array(listing.labels, object)},

@@ -20,7 +20,7 @@ from derin.report import measure, svg
 from derin.report.look import document, facts, figure, pictures, section, table
 from derin.report.measure import Judged
 from derin.report.parts import diagnosis_part, health_part
-from derin.report.words import becomes, named, words
+from derin.report.words import becomes, named, note, words
 
 if TYPE_CHECKING:
     from derin.engine.run import Run
@@ -119,8 +119,8 @@ def _data(run: Run, say: Say) -> str:
         if len(rows) > 16:
             listed = f"<details><summary>{escape(say('data.columns', n=len(lines)))}</summary>{listed}</details>\n"
         found += listed
-    notes = "".join(f"<li>{escape(note)}</li>" for note in (data.notes[:12] if data is not None else ()))
-    return found + (f'<ul lang="en">{notes}</ul>\n' if notes else "")
+    notes = "".join(f"<li>{escape(note(text, say))}</li>" for text in (data.notes[:12] if data is not None else ()))
+    return found + (f"<ul>{notes}</ul>\n" if notes else "")
 
 
 def _target(t: Any, y: Any, say: Say) -> str:

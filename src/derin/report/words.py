@@ -76,6 +76,18 @@ def becomes(text: str, say: Callable[..., str]) -> str:
     return text
 
 
+def note(text: str, say: Callable[..., str]) -> str:
+    """A note of derin.data about the rows and columns; one that no pattern knows stays as it is.
+
+    >>> note("1,020 images as 28 x 28 x 1", words("tr"))
+    '1,020 görüntü, 28 x 28 x 1 olarak'
+    """
+    for i, pattern in enumerate(NOTES):
+        if found := re.fullmatch(pattern, text):
+            return say(f"data.note.{i}", **found.groupdict())
+    return text
+
+
 PHRASES = (  # of derin.data, in the order of becomes.0, becomes.1, ...
     r"\bstandardised\b",
     r"\bscaled robustly\b",
@@ -96,4 +108,21 @@ PHRASES = (  # of derin.data, in the order of becomes.0, becomes.1, ...
     r"^identifier: a running number, its own in every row$",
     r"\bby the last axis$",
     r"\bmissing -> median \+ indicator\b",
+)
+NOTES = (  # of derin.data, in the order of data.note.0, data.note.1, ...
+    r"(?P<n>[\d,]+) of (?P<rows>[\d,]+) rows have no (?P<target>.+) and are left out\.",
+    r"column (?P<column>.+) alone gives the target (?P<target>.+) away \((?P<score>.+)\)\. If it is known only "
+    r"afterwards, leave it out: (?P<drop>drop=.+)\.",
+    r"(?P<n>\d+) targets, each with a loss .+ make one target of them",
+    r"levels of (?P<column>.+) in (?P<n>[\d,]+) rows that no training row has",
+    r"the encoded data are over the memory budget and stream from disk",
+    r"(?P<size>.+) of encoded data are over the memory budget and stream from disk",
+    r"(?P<n>[\d,]+) rows without a target left out",
+    r"left out: (?P<names>.+) beside (?P<part>.+)",
+    r"left out: (?P<name>.+), whose images lie in no class folders",
+    r"folders without images: (?P<names>.+)",
+    r"left out: (?P<n>\d+) images that lie in no class folder, (?P<name>.+) first",
+    r"(?P<n>[\d,]+) images as (?P<shape>.+)",
+    r"(?P<n>\d+) files that cannot be read are skipped",
+    r"(?P<name>.+) \[(?P<shape>.+)\] holds one-hot rows: read as (?P<n>\d+) classes",
 )
