@@ -43,10 +43,15 @@ def _run_of(run: Any) -> Any:
 
 
 def judged(e: Evidence) -> Diagnosis:
-    """What the rules make of this evidence."""
-    found = ranked([v for rule in RULES if (v := rule(e)) is not None])
-    verdicts = tuple(v for v in found if v.confidence >= LIKELY)
-    suspected = tuple(v for v in found if v.confidence < LIKELY)
+    """What the rules make of this evidence.
+
+    A net that does far worse than gradient boosting is not just right: the likeliest finding is given, though unsure.
+    """
+    badly = fit.doing_badly(e) == 1
+    found = ranked([v for rule in RULES if (v := rule(e)) is not None], something=badly)
+    likely = min(LIKELY, found[0].confidence) if badly and found else LIKELY
+    verdicts = tuple(v for v in found if v.confidence >= likely)
+    suspected = tuple(v for v in found if v.confidence < likely)
     scores: dict[str, Any] = {
         "training": {"loss": e.train.loss, "error": e.train.error},
         "validation": {"loss": e.valid.loss, "error": e.valid.error} if e.judged else None,
@@ -68,7 +73,5 @@ def _notes(e: Evidence) -> tuple[str, ...]:
             "there are no validation rows: variance, overtraining and drift were not looked at. Load with valid=0.15."
         )
     if e.ceiling is None:
-        notes.append(
-            "gradient boosting was not tried, since these are many rows, many columns, tokens or several targets."
-        )
+        notes.append("gradient boosting was not tried, since these are a handful of rows, or many targets.")
     return tuple(notes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from derin.data.dataset import column_places
@@ -15,6 +16,7 @@ from derin.engine import epoch as engine
 from derin.engine.experiment import Experiment
 from derin.engine.predict import blocks
 from derin.errors import RunError
+from derin.nn.init import Full, Ones, Zeros
 from derin.nn.module import layers_by_path
 
 ROWS = 4000  # of a part that scores are taken on
@@ -23,6 +25,10 @@ SQUASHING = {"Sigmoid": (0, 1), "Softmax": (0, 1), "Softmin": (0, 1), "Hardsigmo
              "LogSoftmax": (-math.inf, 0), "LogSigmoid": (-math.inf, 0), "Softplus": (0, math.inf),
              "sigmoid": (0, 1), "softmax": (0, 1), "softmin": (0, 1), "tanh": (-1, 1), "relu": (0, math.inf),
              "relu6": (0, 6), "softplus": (0, math.inf), "log_softmax": (-math.inf, 0)}  # fmt: skip
+
+TABLES = ("Embedding", "LearnedPositions")  # rows are looked up: few of them have a gradient at a time
+RECURRENT = ("RNN", "GRU", "LSTM")
+MULTIPLYING = ("Linear", "Conv1d", "Conv2d", "Conv3d", *RECURRENT)
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,12 @@ class Evidence:
     losses: frozenset[str] = frozenset()  # their names
     ends: str = ""  # what the last layer is called, if it squashes: "Softmax"
     norms: int = 0  # layers of BatchNorm
-    bias_like: frozenset[str] = frozenset()  # weights that are no matrices
-    units: dict[str, int] = field(default_factory=dict)  # of the matrices of Linear and convolutions: outputs
+    starts_normed: bool = False  # the first layer brings its inputs to mean 0 and deviation 1
+    bias_like: frozenset[str] = frozenset()  # weights that multiply no outputs of a layer before: biases, embeddings
+    units: dict[str, int] = field(default_factory=dict)  # of the matrices of Linear, convolutions, RNNs: outputs
     alike: bool = False  # a layer has units that are all the same
     relus: bool = False
+    back: float = math.nan  # gradient at the first steps of a series over that at the steepest; nan: no recurrent net
     health: tuple[dict[str, Any], ...] = ()
     columns: tuple[str, ...] = ()  # of the table, for each column of x
     labels: tuple[str, ...] = ()  # of the classes
@@ -121,6 +129,10 @@ def gather(run: Any, data: Any = None) -> Evidence:
     broken = int(run.carry.broken_at) >= 0 or run.stopped == "failed"
     valid_part = data.valid if judged else data.train
     net = _net_facts(task, data.train.x, run.params)
+    if not net["ends"] and _sums_to_one(run, data.train.x):
+        net["ends"] = "Softmax"  # called as a function
+    if net.pop("recurrent") and data.train.x.ndim == 3 and data.train.x.dtype.kind == "f":
+        net["back"] = _back_in_time(run, data.train)
     losses = [np.array([line.get(k, math.nan) for line in run.history], float) for k in ("loss", "valid_loss")]
     return Evidence(
         experiment=experiment,
@@ -140,6 +152,28 @@ def gather(run: Any, data: Any = None) -> Evidence:
         losses=frozenset(type(loss).__name__ for loss in task.losses),
         **net,
     )
+
+
+def _sums_to_one(run: Any, x: Any) -> bool:
+    """Are the outputs shares of one, as behind a softmax?"""
+    if any(aim.kind == "number" or aim.width < 2 for aim in run.task.aims) or len(run.task.aims) > 1:
+        return False
+    out = np.concatenate([np.asarray(b, np.float64) for b in blocks(run.task, run.params, run.state, x[:64])])
+    return bool((out >= 0).all() and np.abs(out.sum(-1) - 1).max() < 1e-3)
+
+
+def _back_in_time(run: Any, part: Any) -> float:
+    """The loss's gradient at the first tenth of the steps of a series, as a share of that at the steepest step."""
+    from derin.data.dataset import take
+
+    rows = take(part, np.arange(min(64, len(part.x))))
+    ys = tuple(map(jnp.asarray, rows.y if isinstance(rows.y, tuple) else (rows.y,)))
+
+    def loss(x: Any) -> Any:
+        return engine.total_loss(run.task, engine.run_net(run.task, run.params, run.state, x)[0], ys, None)
+
+    slope = np.sqrt((np.asarray(jax.jit(jax.grad(loss))(rows.x), np.float64) ** 2).sum((0, 2)))
+    return float(slope[: -(-len(slope) // 10)].max() / max(slope.max(), 1e-300))
 
 
 def _columns(data: Any) -> tuple[str, ...]:
@@ -198,20 +232,24 @@ def _net_facts(task: Any, x: Any, params: Any) -> dict[str, Any]:
     leaves = [
         s.partition("#")[0] for s in seen if s and not any(p.startswith(f"{s.partition('#')[0]}.") for p in paths)
     ]
-    last = leaves[-1] if leaves else ""
+    first, last = (leaves[0], leaves[-1]) if leaves else ("", "")
     while last and kinds.get(last) in ("Dropout", "Flatten", "Identity") and len(leaves) > 1:
         leaves.pop()
         last = leaves[-1]
-    matrices = [name for name, d in declared.items() if d.kind == "param" and len(d.shape) > 1]
-    plain = [n for n in matrices if kinds.get(n.rpartition(".")[0], "") in ("Linear", "Conv1d", "Conv2d", "Conv3d")]
+    of = {name: kinds.get(name.rpartition(".")[0], "") for name in declared}
+    matrices = [n for n, d in declared.items() if d.kind == "param" and len(d.shape) > 1 and of[n] not in TABLES]
+    plain = [n for n in matrices if of[n] in MULTIPLYING]
     return {
         "hidden": max(0, len(matrices) - 1),
         "weights": sum(int(a.size) for a in params.values()),
         "ends": kinds.get(last, "") if kinds.get(last, "") in SQUASHING else "",
         "norms": sum(kind == "BatchNorm" for kind in kinds.values()),
+        "starts_normed": bool(leaves) and kinds.get(first, "").endswith("Norm"),
         "bias_like": frozenset(n for n in params if n not in matrices),
         "units": {n: declared[n].shape[0] for n in plain},
-        "alike": any(_alike(np.asarray(params[n])) for n in plain if n in params and len(params[n]) > 1),
+        "alike": any(_alike(np.asarray(params[n])) for n in plain if n in params and len(params[n]) > 1)
+        or any(_constant(layers[n.rpartition(".")[0]]) for n in plain[:-1] if declared[n].shape[0] > 1),
+        "recurrent": any(kind in RECURRENT for kind in kinds.values()),
         "relus": any(kind in ("ReLU", "relu", "ReLU6") for kind in kinds.values()),
     }
 
@@ -221,7 +259,14 @@ def _alike(weight: np.ndarray) -> bool:
     return bool(np.ptp(weight, axis=0).max() <= 1e-5 * np.abs(weight).max())
 
 
+def _constant(layer: Any) -> bool:
+    """Do all units of a layer begin with the same weights? Dropout may tell them apart later."""
+    return isinstance(getattr(layer, "weight_init", None), (Full, Zeros, Ones))
+
+
 def _kind(layer: Any) -> str:
+    if type(layer).__name__ in ("LastStep", "WithState"):
+        layer = layer.layer
     if type(layer).__name__ == "Function" and isinstance(layer.function, str):
         return layer.function.rpartition(".")[2]
     return type(layer).__name__

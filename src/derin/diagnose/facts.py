@@ -7,13 +7,18 @@ and are judged on the validation rows, as the net is.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-ROWS, COLUMNS = 3000, 400  # of a part, up to which trees are grown on it
+ROWS, COLUMNS = 3000, 400  # of a part, that trees are grown on; what is wider is told in fewer columns first
+WIDEST, COMPONENTS, TOKENS = 4096, 48, 256  # pixels that are looked at; components of them; tokens that are counted
+TARGETS = 4  # of several, and of numbers of one: gradient boosting learns each of them alone
+BYTES = 2**28  # of training rows that copies are looked for in, all of them
 FEW = 40  # rows below which nothing is said about two parts of the data
+LEAKS, COPY = 0.35, 0.985  # share of the trivial error that a leak leaves at most; correlation of a copy of it
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Facts:
     """See facts_of."""
 
     floor: Score
-    ceiling: Score | None  # None: too many rows or columns, several targets, or tokens
+    ceiling: Score | None  # None: a handful of rows, or many targets
     classes: tuple[float, ...]  # share of each class in training; () for numbers
     spread: tuple[float, float]  # the least and the largest deviation of a column of x that varies; nan for tokens
     offset: float  # the largest mean of a column, in absolute value
@@ -48,6 +53,7 @@ class Facts:
     without_leak: float  # of gradient boosting without it; nan where it was not tried
     next_error: float = math.nan  # error of the rule from the second best column
     agreeing: float = 1.0  # share of the validation rows whose inputs stand in training where the answers do as well
+    width: int = 0  # columns that the trees learned from
 
 
 _known: dict[str, Facts] = {}
@@ -60,7 +66,7 @@ def facts_of(data: Any) -> Facts:
     if data.fingerprint not in _known:
         if len(_known) > 64:
             _known.clear()
-        with threadpool_limits(1, "openmp"):  # trees on a few rows: threads would wait for each other most of the time
+        with threadpool_limits(1):  # trees on a few rows: threads would wait for each other most of the time
             _known[data.fingerprint] = _facts(data)
     return _known[data.fingerprint]
 
@@ -69,29 +75,31 @@ def _facts(data: Any) -> Facts:
     train, valid = _sample(data.train), _sample(data.valid)
     judged = valid if len(valid[0]) else train
     ys, answers = train[1], judged[1]
-    tables = data.schema.inputs.__class__.__name__ != "TokenInputs"
-    x, v = _flat(train[0]), _flat(judged[0])
+    tokens = data.schema.inputs.__class__.__name__ == "TokenInputs"
     floor = _mean([_floor(a, b) for a, b in zip(ys, answers, strict=True)])
     single = len(ys) == 1 and ys[0].ndim == 1
     classes: tuple[float, ...] = ()
     if single and ys[0].dtype.kind in "iu":
         classes = tuple(np.bincount(ys[0], minlength=int(max(ys[0].max(), answers[0].max())) + 1) / len(ys[0]))
-    small = tables and len(data.train.x) <= 10 * ROWS and x.shape[1] <= COLUMNS and len(x) >= FEW
-    ceiling = _boosted(x, ys[0], v, answers[0]) if small and single else None
-    plain = tables and train[0].dtype.kind == "f"  # derin scales pixels itself
-    numeric = getattr(data.schema.input_layer(), "numeric", x.shape[1])  # the columns behind are codes of categories
-    spread, offset = _scales(x[:, :numeric]) if plain and numeric else ((math.nan, math.nan), math.nan)
+    x, v = _for_trees(train[0], judged[0], tokens)
+    enough = len(x) >= FEW and sum(y.size for y in ys) <= TARGETS * len(x)
+    ceiling = _mean([_boosted(x, a, v, b) for a, b in zip(ys, answers, strict=True)]) if enough else None
+    spread, offset = (math.nan, math.nan), math.nan
+    if not tokens and train[0].dtype.kind == "f":  # derin scales pixels itself
+        flat = _flat(train[0])
+        numeric = getattr(data.schema.input_layer(), "numeric", flat.shape[1])  # behind them: codes of categories
+        spread, offset = _scales(flat[:, :numeric]) if numeric else (spread, offset)
     drift, wide = (0.5, 0.5)
     shared, chance, agreeing = 0.0, 0.0, 1.0
-    if len(valid[0]) >= FEW and tables:
-        if x.shape[1] <= COLUMNS:
-            drift, wide = _drift(x, v)
-        shared, chance, agreeing = _shared(x, ys, v, answers)
+    if len(valid[0]) >= FEW:
+        drift, wide = _drift(*_for_trees(*_as_many(train[0], valid[0]), tokens))
+        shared, chance, agreeing = _shared(*_all_of(data.train, train), *valid)
     leak, leak_error, without, second = -1, math.nan, math.nan, math.nan
-    if small and single and x.shape[1] > 1:
+    if enough and single and not tokens and 1 < train[0][0].size <= COLUMNS:
         leak, leak_error, second = _leak(x, ys[0], v, answers[0])
-        if leak_error < 0.15 * floor.error:
-            without = _boosted(np.delete(x, leak, 1), ys[0], np.delete(v, leak, 1), answers[0]).error
+        if leak_error < LEAKS * floor.error:
+            others = _no_copies(x, leak)
+            without = _boosted(x[:, others], ys[0], v[:, others], answers[0]).error if others.any() else floor.error
     return Facts(
         floor,
         ceiling,
@@ -107,6 +115,7 @@ def _facts(data: Any) -> Facts:
         without,
         second,
         agreeing,
+        x.shape[1],
     )
 
 
@@ -114,12 +123,52 @@ def _sample(part: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
     """At most ROWS rows from all over a part, and their answers."""
     n = len(part.x)
     at = np.sort(np.random.default_rng(0).permutation(n)[:ROWS]) if n > ROWS else np.arange(n)
-    ys = part.y if isinstance(part.y, tuple) else (part.y,)
-    return np.asarray(part.x[at]), tuple(np.asarray(y[at]) for y in ys)
+    return np.asarray(part.x[at]), tuple(np.asarray(y[at]) for y in _answers(part))
+
+
+def _all_of(part: Any, sample: tuple[np.ndarray, tuple[np.ndarray, ...]]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """All rows of a part where they are not too many: a copy is seldom among 3000 of them."""
+    return (np.asarray(part.x), tuple(map(np.asarray, _answers(part)))) if part.x.nbytes <= BYTES else sample
+
+
+def _answers(part: Any) -> tuple[Any, ...]:
+    return part.y if isinstance(part.y, tuple) else (part.y,)
+
+
+def _for_trees(x: np.ndarray, v: np.ndarray, tokens: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as a table that trees can learn from: [n, ...] -> [n, columns]
+
+    Tokens are counted, the commonest of them; of wide rows (images, long series) trees get the principal components,
+    and how bright and how uneven a row is. Both parts say which: components of one alone would fit its rows better.
+    """
+    if tokens:
+        x, v = x.reshape(len(x), -1), v.reshape(len(v), -1)
+        names, counts = np.unique(np.concatenate([x, v]), return_counts=True)
+        names = np.sort(names[np.argsort(-counts, kind="stable")[:TOKENS]])
+        return tuple(_counted(part, names) for part in (x, v))  # type: ignore[return-value]
+    x, v = _flat(x), _flat(v)
+    if x.shape[1] <= COLUMNS:
+        return x, v
+    from sklearn.utils.extmath import randomized_svd
+
+    both = np.concatenate([x, v])
+    mean = both.mean(0)
+    axes = randomized_svd(both - mean, COMPONENTS, n_iter=2, random_state=0)[2].T
+    return tuple(np.c_[(part - mean) @ axes, part.mean(1), part.std(1)] for part in (x, v))  # type: ignore[return-value]
+
+
+def _counted(rows: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """How often each token of `names`, which rises, is in a row."""
+    at = np.searchsorted(names, rows).clip(0, len(names) - 1)
+    counts = np.zeros((len(rows), len(names)), np.float32)
+    np.add.at(counts, (np.arange(len(rows))[:, None], at), (names[at] == rows).astype(np.float32))
+    return counts
 
 
 def _flat(x: np.ndarray) -> np.ndarray:
-    return np.asarray(x.reshape(len(x), -1), np.float32)
+    """[n, ...] -> [n, columns]; of a large image every so many pixels"""
+    x = x.reshape(len(x), -1)
+    return np.asarray(x[:, :: -(-x.shape[1] // WIDEST)], np.float32)
 
 
 # -- floor and ceiling
@@ -154,8 +203,8 @@ def _boosted(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -
     how: dict[str, Any] = {"max_iter": 60, "max_leaf_nodes": 12, "min_samples_leaf": 8, "random_state": 0,
                            "early_stopping": False, "learning_rate": 0.15}  # fmt: skip
     if y.dtype.kind not in "iu":
-        found = HistGradientBoostingRegressor(**how).fit(x, y).predict(v)
-        return score(found, answers)
+        each = [HistGradientBoostingRegressor(**how).fit(x, a).predict(v) for a in y.reshape(len(y), -1).T]
+        return score(np.stack(each, 1), answers)
     here = np.unique(y)
     if len(here) < 2:
         return _floor(y, answers)
@@ -183,6 +232,13 @@ def _scales(x: np.ndarray) -> tuple[tuple[float, float], float]:
     return (float(deviation[varies].min()), float(deviation[varies].max())), float(np.abs(mean).max())
 
 
+def _as_many(x: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As many rows of one part as of the other."""
+    r = np.random.default_rng(0)
+    size = min(len(x), len(v), 800)
+    return x[r.permutation(len(x))[:size]], v[r.permutation(len(v))[:size]]
+
+
 def _drift(x: np.ndarray, v: np.ndarray) -> tuple[float, float]:
     """How well rows of training and validation can be told apart: area under the curve, and its standard error.
 
@@ -191,9 +247,8 @@ def _drift(x: np.ndarray, v: np.ndarray) -> tuple[float, float]:
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    r = np.random.default_rng(0)
-    size = min(len(x), len(v), 800)
-    rows = np.concatenate([x[r.permutation(len(x))[:size]], v[r.permutation(len(v))[:size]]])
+    size, rows = len(x), np.concatenate([x, v])
+    r = np.random.default_rng(1)
     label = np.repeat([0, 1], size)
     half = r.permutation(2 * size) % 2
     found = np.zeros(2 * size)
@@ -219,22 +274,33 @@ def _shared(x: np.ndarray, ys: Any, v: np.ndarray, answers: Any) -> tuple[float,
 
     Copies agree in their answers; rows of a few coarse columns that happen to be equal do not always.
     """
-    whole = [np.concatenate([a, *(y.reshape(len(a), -1).astype(np.float32) for y in b)], 1)
-             for a, b in ((x, ys), (v, answers))]  # fmt: skip
-    share, inputs = _known_rows(*whole), _known_rows(x, v)
+    x, v = x.reshape(len(x), -1), v.reshape(len(v), -1)
+    inputs = _known_rows([x], [v])
+    share = _known_rows([x, *ys], [v, *answers]) if inputs else 0.0
     if share == 0:
         return 0.0, 0.0, 1.0
     equal = 0.0  # logarithm of the chance that two rows agree in every column
-    for column in whole[0].T:
+    for column in [*_flat(x[:ROWS]).T[:COLUMNS], *(c for y in ys for c in y[:ROWS].reshape(min(len(y), ROWS), -1).T)]:
         counts = np.unique(column, return_counts=True)[1]
         equal += math.log(float(((counts / len(column)) ** 2).sum()))
     return share, min(1.0, len(x) * math.exp(equal)), share / inputs
 
 
-def _known_rows(known: np.ndarray, rows: np.ndarray) -> float:
-    """The share of the rows that are among the known ones."""
-    found = {row.tobytes() for row in np.ascontiguousarray(known)}
-    return float(np.mean([row.tobytes() in found for row in np.ascontiguousarray(rows)]))
+def _known_rows(known: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> float:
+    """The share of the rows that are among the known ones, each put together of several arrays."""
+    here, there = (
+        [b"".join(pieces) for pieces in zip(*([row.tobytes() for row in a] for a in arrays), strict=True)]
+        for arrays in (known, rows)
+    )
+    found = set(here)
+    return float(np.mean([row in found for row in there]))
+
+
+def _no_copies(x: np.ndarray, leak: int) -> np.ndarray:
+    """Which columns are neither that one nor nearly a copy of it: what leaks twice leaks all the same."""
+    away, own = x - x.mean(0), x[:, leak] - x[:, leak].mean()
+    size = np.sqrt((away**2).sum(0) * (own**2).sum())
+    return np.asarray(np.abs(away.T @ own) < COPY * np.maximum(size, 1e-12)) | (size == 0)
 
 
 def _leak(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -> tuple[int, float, float]:
@@ -246,7 +312,8 @@ def _leak(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -> t
         at, to = np.searchsorted(edges, x[:, j]), np.searchsorted(edges, v[:, j])
         found.append(rule(at, y, to, answers, len(edges) + 1))
     best = int(np.argmin(found))
-    return best, float(found[best]), float(np.sort(found)[1])
+    others = np.asarray(found)[_no_copies(x, best)]
+    return best, float(found[best]), float(others.min()) if len(others) else math.nan
 
 
 def _class_rule(at: np.ndarray, y: np.ndarray, to: np.ndarray, answers: np.ndarray, bins: int) -> float:

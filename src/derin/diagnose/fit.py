@@ -15,6 +15,8 @@ is what helps.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from derin.diagnose.evidence import Evidence
@@ -23,12 +25,20 @@ from derin.optim import DecoupledDecay
 
 HIGH = (0.10, 0.25)  # excess of an error, as a share of the trivial one, that is a little and that is a lot
 GAP = (0.12, 0.30)
+SECOND = 0.45  # a finding that another explains as well: listed, and no verdict
 
 
 def excess(e: Evidence) -> float:
     """How much more of the trivial error is left in training than a good model leaves on fresh rows."""
     reached = e.share(e.ceiling) if e.ceiling else 0.15
     return e.share(e.train) - min(reached, 1.0)
+
+
+def doing_badly(e: Evidence) -> float:
+    """1 where a good model is so much better, in training or on fresh rows, that something must be wrong."""
+    reached = min(e.share(e.ceiling), 1.0) if e.ceiling else 0.6
+    fresh = e.share(e.valid) - e.noise if e.judged else 0.0
+    return ramp(max(e.share(e.train), fresh) - reached, *HIGH)
 
 
 def high_in_training(e: Evidence) -> float:
@@ -61,14 +71,40 @@ def pace(e: Evidence, curve: np.ndarray) -> float:
     return float((curve[-1 - k] - curve[-1]) / (curve[0] - curve[-1]))
 
 
+def moved(e: Evidence) -> float:
+    """By how much of themselves the weights can have changed: the steps times the size of one. nan without health."""
+    looks = [[v for v in e.matrices("update", line).values() if math.isfinite(v)] for line in range(len(e.health))]
+    return e.steps * max((float(np.median(found)) for found in looks if found), default=math.nan)
+
+
+def early(e: Evidence) -> float:
+    """1 where the net has hardly left its first weights: what it does then says nothing of what it can do."""
+    return ramp(moved(e), 0.4, 0.1)
+
+
+def gained(e: Evidence, curve: np.ndarray) -> float:
+    """By how much of the trivial loss a curve fell in its last quarter."""
+    curve = curve[np.isfinite(curve)]
+    return float(curve[-1 - max(1, len(curve) // 4)] - curve[-1]) / max(e.floor.loss, 1e-9) if len(curve) > 1 else 0.0
+
+
+def steady(curve: np.ndarray) -> float:
+    """1 where a curve goes one way in the second half of the epochs, 0 where it goes up and down and gets nowhere."""
+    steps = np.diff(curve[np.isfinite(curve)][len(curve) // 2 - 1 :]) if len(curve) > 3 else np.ones(1)
+    return ramp(abs(steps.sum()) / max(float(np.abs(steps).sum()), 1e-12), 0.15, 0.4)
+
+
 def unfinished(e: Evidence) -> float:
-    """1 where the loss was still falling when training ended, by its own size or by how it fell before."""
-    return max(ramp(falling(e.loss), 0.04, 0.12), ramp(pace(e, e.loss), 0.12, 0.22))
+    """1 where the loss was still falling when training ended: by its own size, by how it fell before, or at all
+    where the weights have hardly moved."""
+    fell = falling(e.loss)
+    far = max(ramp(fell, 0.04, 0.12), ramp(pace(e, e.loss), 0.12, 0.22), early(e) * ramp(fell, 0.002, 0.01))
+    return far * steady(e.loss)
 
 
 def settled(e: Evidence) -> float:
-    """1 where training changes nothing any more, 0 where the loss still falls."""
-    return min(ramp(falling(e.loss), 0.10, 0.03), ramp(pace(e, e.loss), 0.18, 0.08))
+    """1 where training changes nothing any more, 0 where the loss still falls or the net has hardly moved."""
+    return 1 - max(unfinished(e), early(e))
 
 
 def _numbers(e: Evidence) -> dict[str, float]:
@@ -146,14 +182,21 @@ def _less_regularisation(e: Evidence) -> tuple[Remedy, ...]:
 
 
 def too_short(e: Evidence) -> Verdict | None:
-    valid_still = max(ramp(falling(e.valid_loss), 0.02, 0.06), ramp(pace(e, e.valid_loss), 0.05, 0.15))
+    fell = falling(e.valid_loss)
+    valid_still = max(
+        ramp(fell, 0.02, 0.06),
+        ramp(pace(e, e.valid_loss), 0.05, 0.15),
+        early(e) * ramp(fell, 0, 0.005),
+        SECOND * ramp(risen(e), 0.1, 0.02),  # it may come yet
+    )
     far = ramp(excess(e), 0.02, 0.15) if e.ceiling else 1.0
+    far = max(far, ramp(gained(e, e.valid_loss) if e.judged else 0.0, 0.04, 0.12))
     return Verdict(
         "trained too short",
         unfinished(e) * (valid_still if e.judged else 1.0) * max(far, 0.3) * (not e.early_stopped),
         {
             "loss fell at the end by": falling(e.loss),
-            "validation loss fell at the end by": falling(e.valid_loss),
+            "validation loss fell at the end by": fell,
             "share of the whole fall": pace(e, e.loss),
             "epochs": e.epochs,
             "steps": e.steps,
@@ -186,6 +229,12 @@ def risen(e: Evidence) -> float:
     return float((np.median(curve[-3:]) - least) / max(least, 0.02))
 
 
+def risen_far(e: Evidence) -> float:
+    """The same rise as a share of the trivial loss: that of a loss near 0 is of no matter, however many times it is."""
+    curve = e.valid_loss[np.isfinite(e.valid_loss)]
+    return float(np.median(curve[-3:]) - curve.min()) / max(e.floor.loss, 1e-9) if len(curve) else 0.0
+
+
 def overtrained(e: Evidence) -> Verdict | None:
     best = _best_epoch(e)
     if not e.judged or not best or e.early_stopped:
@@ -194,9 +243,10 @@ def overtrained(e: Evidence) -> Verdict | None:
     gap_then = (then - float(e.loss[best - 1])) / max(e.floor.loss, 1e-9)
     late = ramp(e.epochs - best, 0.3 * e.epochs, 0.5 * e.epochs)
     fell = ramp(float(e.loss[best - 1] - e.loss[-1]) / max(e.floor.loss, 1e-9), 0.02, 0.1)
+    was_good = ramp(gap_then, 0.40, 0.20) * ramp(then / e.floor.loss, 1.0, 0.9)  # else too few rows are the matter
     return Verdict(
         "overtrained",
-        ramp(risen(e), 0.10, 0.30) * late * fell * ramp(gap_then, 0.40, 0.20) * ramp(then / e.floor.loss, 1.0, 0.9),
+        ramp(risen(e), 0.10, 0.30) * ramp(risen_far(e), 0.03, 0.1) * late * fell * (SECOND + (1 - SECOND) * was_good),
         {
             "best epoch": best,
             "epochs": e.epochs,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from derin.diagnose.evidence import Evidence
-from derin.diagnose.fit import excess, rate_of
-from derin.diagnose.rate import first_update
+from derin.diagnose.fit import SECOND, excess, rate_of
+from derin.diagnose.rate import first_update, stuck, typical_update
 from derin.diagnose.verdict import Remedy, Verdict, ramp
 from derin.optim import Adam, ClipByGlobalNorm
 
@@ -30,31 +30,44 @@ def _vanish(e: Evidence) -> float:
     if len(first) < DEEP:
         return 0.0
     share = first[0] / max(max(first), 1e-30)
-    return ramp(math.log10(max(share, 1e-12)), -1.5, -2.5) * ramp(max(first), 1e-9, 1e-6)
+    cut = next(iter(e.matrices("zeros", 0).values())) if e.relus else 0.0  # dead units let nothing through
+    return ramp(math.log10(max(share, 1e-12)), -1.5, -2.5) * ramp(max(first), 1e-9, 1e-6) * ramp(cut, 0.99, 0.8)
 
 
 def vanishing(e: Evidence) -> Verdict | None:
     first, later = relative_gradients(e), relative_gradients(e, -1)
-    if len(first) < DEEP:
+    through_time = _vanish_in_time(e)
+    if not first or (len(first) < DEEP and through_time == 0):
         return None
+    numbers = {
+        "gradient over weight, first layer": first[0],
+        "of the steepest layer": max(first),
+        "matrices in a row": len(first),
+        "first over steepest at the end": later[0] / max(max(later), 1e-30),
+    }
     return Verdict(
         "vanishing gradients",
-        _vanish(e) * ramp(excess(e), 0.03, 0.15),
-        {
-            "gradient over weight, first layer": first[0],
-            "of the steepest layer": max(first),
-            "matrices in a row": len(first),
-            "first over steepest at the end": later[0] / max(max(later), 1e-30),
-        },
+        max(_vanish(e) * ramp(excess(e), 0.03, 0.15), through_time),
+        numbers | ({"first steps of the series over the steepest": e.back} if through_time else {}),
         "On its way back through the layers the gradient gets smaller at each of them: the first ones hardly learn.",
         ("S1.33", "S3.36", "S1.10"),
         (
             Remedy("ReLU in place of sigmoid or tanh, with He's first weights"),
+            *((Remedy("LSTM or GRU in place of RNN, or the series backwards too"),) if through_time else ()),
             Remedy("BatchNorm after each linear layer"),
             Remedy("fewer layers, or Residual(...) around them"),
             Remedy("Adam, which scales each weight's step", {"optimizer": Adam(1e-3)}),
         ),
     )
+
+
+def _vanish_in_time(e: Evidence) -> float:
+    """How sure it is that a recurrent net learns nothing since no gradient reaches the first steps of its series.
+
+    A net that does learn needs them not; one whose steps are tiny has another trouble.
+    """
+    step = math.log10(max(typical_update(e), 1e-12))
+    return stuck(e) * ramp(math.log10(max(e.back, 1e-30)), -2, -4) * ramp(step, -5, -4) if e.back == e.back else 0.0
 
 
 def exploding(e: Evidence) -> Verdict | None:
@@ -97,11 +110,15 @@ def _growth(e: Evidence) -> float:
 
 
 def dead(e: Evidence) -> Verdict | None:
-    worst, where = max(((_silence(layer), path) for path, layer in _last_look(e).items()), default=(0.0, ""))
+    silent = _last_look(e) if e.relus else {}
+    worst, where = max(((_silence(layer), path) for path, layer in silent.items()), default=(0.0, ""))
     at_first = _silence(e.health[0]["layers"][where]) if where else 0.0
+    if e.health and not e.relus:  # a net may call relu as a function: its weights then show which units are dead
+        worst, where = max(((sure, name) for name, sure in _without_gradient(e, -1).items()), default=(0.0, ""))
+        at_first = _without_gradient(e, 0).get(where, 0.0)
     return Verdict(
         "dead ReLUs",
-        worst * e.relus * (1 - _too_small(e)) * (1 - _vanish(e)) * _from_the_start(e, at_first),
+        worst * (1 - _too_small(e)) * (1 - _vanish(e)) * _from_the_start(e, at_first),
         {
             "share of dead units": _at(e, -1, where, "dead"),
             "share of outputs that are 0": _at(e, -1, where, "zeros"),
@@ -117,6 +134,11 @@ def dead(e: Evidence) -> Verdict | None:
             Remedy("BatchNorm before the ReLU"),
         ),
     )
+
+
+def _without_gradient(e: Evidence, at: int) -> dict[str, float]:
+    """How sure it is that most units before each matrix but the first are dead: it has a gradient of exactly 0."""
+    return {name: ramp(zeros, 0.5, 0.8) for name, zeros in list(e.matrices("zeros", at).items())[1:]}
 
 
 def _silence(layer: Any) -> float:
@@ -161,7 +183,10 @@ def _from_the_start(e: Evidence, at_first: float) -> float:
 
     Large steps are a cause of their own; and a net that has learned its rows may well have units at an end.
     """
-    later = (1 - ramp(first_update(e), 0.2, 0.6)) * ramp(excess(e), 0.03, 0.12)
+    noise = max(0.0, e.health[0]["gradient_noise"]) if e.health else 0.0
+    noisy = math.sqrt(1 + noise)  # a step follows one batch, not the mean of them
+    small = max(1 - ramp(first_update(e) * noisy, 0.2, 0.6), SECOND)
+    later = small * ramp(excess(e), 0.03, 0.12)
     return max(ramp(at_first, 0.2, 0.4) * max(0.6, ramp(excess(e), 0.0, 0.05)), later)
 
 
@@ -185,11 +210,12 @@ def first_weights(e: Evidence) -> Verdict | None:
     if not scales:
         return None
     low, high = min(scales), max(scales)
-    loss = e.health[0]["eval_mode_loss"] / max(e.floor.loss, 1e-9)
+    loss = min(e.health[0][f"{mode}_mode_loss"] for mode in ("eval", "train"))  # BatchNorm knows nothing yet in the one
+    loss /= max(e.floor.loss, 1e-9)
     alike = e.alike
     return Verdict(
         "poor initialisation",
-        max(_too_small(e), ramp(math.log10(max(high, 1e-12)), 0.7, 1.1) * ramp(loss, 2, 5)),
+        max(_too_small(e), ramp(math.log10(max(high, 1e-12)), 0.4, 0.7) * ramp(loss, 2, 5)),
         {
             "smallest first weights": low,
             "largest first weights": high,
@@ -209,11 +235,13 @@ def first_weights(e: Evidence) -> Verdict | None:
 def batchnorm(e: Evidence) -> Verdict | None:
     if not e.norms or len(e.health) < 2:
         return None
-    eval_mode, train_mode = (float(np.median(e.over_time(f"{m}_mode_loss")[-3:])) for m in ("eval", "train"))
+    later = slice(len(e.health) // 2, None)
+    eval_mode, train_mode = (float(np.mean(e.over_time(f"{m}_mode_loss")[later])) for m in ("eval", "train"))
     apart, ratio = (eval_mode - train_mode) / max(e.floor.loss, 1e-9), eval_mode / max(train_mode, 1e-9)
+    few = SECOND * ramp(e.batch, 9, 4)  # what so few rows say of mean and deviation is mostly noise
     return Verdict(
         "misleading BatchNorm statistics",
-        ramp(apart, 0.05, 0.2) * ramp(ratio, 1.2, 1.6),
+        max(ramp(apart, 0.05, 0.2) * ramp(ratio, 1.2, 1.6), few),
         {
             "loss in evaluation mode": eval_mode,
             "in training mode, same rows": train_mode,
@@ -232,6 +260,8 @@ def batchnorm(e: Evidence) -> Verdict | None:
 
 
 def last_layer(e: Evidence) -> Verdict | None:
+    if "NLLLoss" in e.losses and e.ends != "LogSoftmax" and e.ends != "log_softmax":
+        return _no_logarithms(e)
     if not e.ends or not e.losses & WIDE:
         return None
     what = "numbers around 0, some beyond its range" if not e.facts.classes else "logits, of any size and sign"
@@ -243,6 +273,23 @@ def last_layer(e: Evidence) -> Verdict | None:
         "them" + (", and the loss applies sigmoid or softmax once more." if e.facts.classes else "."),
         ("S1.35", "S1.37", "S2.13"),
         (Remedy(f"take {e.ends} off: end with the Linear layer before it"),),
+    )
+
+
+def _no_logarithms(e: Evidence) -> Verdict:
+    """NLLLoss takes its outputs as logarithms of probabilities and does not look: it falls for ever."""
+    return Verdict(
+        "unfitting output layer",
+        0.97,
+        {
+            "the net ends in": e.ends or "no LogSoftmax",
+            "the loss wants": "logarithms of probabilities",
+            "training error": e.train.error,
+        },
+        "NLLLoss takes what comes out for logarithms of probabilities, and the net ends without LogSoftmax: the loss "
+        "falls without bound as outputs grow.",
+        ("S1.36", "S1.37", "S2.13"),
+        (Remedy("end the net with LogSoftmax"), Remedy("CrossEntropyLoss, which takes logits", {"loss": None})),
     )
 
 

@@ -28,7 +28,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "poor initialisation": ("vanishing gradients", *_TRAINED, *_FIT),
     "vanishing gradients": (*_TRAINED, *_FIT),
     "misleading BatchNorm statistics": (*_TRAINED, *_FIT),
-    "batch too small": ("learning rate too high", *_FIT),
+    "batch too small": ("learning rate too high", "trained too short", *_FIT),
     "learning rate too high": ("plateau or saddle", "trained too short", *_FIT),
     "learning rate too low": ("batch too large", "trained too short", "plateau or saddle", *_FIT),
     "batch too large": ("trained too short", "plateau or saddle", *_FIT),
@@ -42,8 +42,11 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
 }
 
 
-def ranked(found: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts by confidence, after each has lost what a likelier cause explains of it."""
+def ranked(found: Sequence[Verdict], something: bool = False) -> list[Verdict]:
+    """The verdicts by confidence, after each has lost what a likelier cause explains of it.
+
+    something: the likeliest one is kept, however small it is.
+    """
     by_name = {v.name: v for v in found}
     sure: dict[str, float] = {}
     for name in EXPLAINS:
@@ -54,7 +57,10 @@ def ranked(found: Sequence[Verdict]) -> list[Verdict]:
                     left *= 1 - 0.8 * sure[cause]
             sure[name] = left
     order = sorted(sure, key=lambda name: -sure[name])
-    kept = [(by_name[name], sure[name]) for name in order if sure[name] >= LISTED or by_name[name].confidence >= LIKELY]
+    listed = {name for name in order if sure[name] >= LISTED or by_name[name].confidence >= LIKELY}
+    if something and order and sure[order[0]] > 0:
+        listed.add(order[0])
+    kept = [(by_name[name], sure[name]) for name in order if name in listed]
     return [Verdict(**{**vars(v), "confidence": confidence}) for v, confidence in kept]
 
 

@@ -7,12 +7,13 @@ import math
 import numpy as np
 
 from derin.diagnose.evidence import Evidence
-from derin.diagnose.fit import excess, falling, rate_of, unfinished
+from derin.diagnose.fit import SECOND, excess, falling, pace, rate_of, unfinished
 from derin.diagnose.verdict import Remedy, Verdict, ramp
-from derin.optim import Adam, ClipByGlobalNorm
+from derin.optim import SGD, Adam, ClipByGlobalNorm
 
 LARGE_STEP = (0.05, 0.3)  # an update as a share of the weights' norm; about 1e-3 is usual
 SMALL_STEP = (3e-4, 5e-5)
+USUAL_STEP, USUAL_STEPS = 1e-3, 1000  # what a net of a few layers takes to learn: steps of this size, so many of them
 
 
 def typical_update(e: Evidence) -> float:
@@ -24,6 +25,11 @@ def typical_update(e: Evidence) -> float:
 def first_update(e: Evidence) -> float:
     """The largest update over weight of a matrix at the first weights."""
     return max((v for v in e.matrices("update", 0).values() if v == v), default=math.nan)
+
+
+def scaled(e: Evidence) -> bool:
+    """Does the optimiser divide by the gradient's size? Its steps are then as large as the rate, on any slope."""
+    return not isinstance(e.experiment.optimizer, SGD)
 
 
 def slope(e: Evidence) -> float:
@@ -83,16 +89,24 @@ def too_high(e: Evidence) -> Verdict | None:
     )
 
 
+def lacking(e: Evidence) -> float:
+    """Of the way that training did not go, do the sizes of the steps lack more (above 0), or their number (below)?"""
+    return math.log10(USUAL_STEP / max(typical_update(e), 1e-12)) - math.log10(USUAL_STEPS / max(e.steps, 1))
+
+
 def too_low(e: Evidence) -> Verdict | None:
-    step = typical_update(e)
+    step = math.log10(max(typical_update(e), 1e-12))
+    tiny = ramp(step, math.log10(SMALL_STEP[0]), math.log10(SMALL_STEP[1]))
+    small = ramp(step, math.log10(USUAL_STEP), math.log10(SMALL_STEP[0])) * ramp(lacking(e), 0.0, 0.5)
+    slow = SECOND * ramp(step, math.log10(3 * USUAL_STEP), math.log10(USUAL_STEP))  # longer training does as well
     return Verdict(
         "learning rate too low",
-        ramp(math.log10(max(step, 1e-12)), math.log10(SMALL_STEP[0]), math.log10(SMALL_STEP[1]))
+        max(tiny, small * unfinished(e), slow * unfinished(e))
         * ramp(excess(e), 0.05, 0.2)
-        * ramp(slope(e), 0.06, 0.15),
+        * max(ramp(slope(e), 0.06, 0.15), float(scaled(e))),
         {
             "learning rate": rate_of(e),
-            "update over weight": step,
+            "update over weight": typical_update(e),
             "steps": e.steps,
             "loss fell at the end by": falling(e.loss),
             "training error": e.train.error,
@@ -116,7 +130,7 @@ def noise_of(e: Evidence) -> float:
 
 def small_batch(e: Evidence) -> Verdict | None:
     jumps = max(unrest(e), unrest(e, "valid_loss"))
-    far = max(ramp(excess(e), 0.02, 0.15), ramp(jumps, 0.02, 0.08))
+    far = max(ramp(excess(e), 0.02, 0.15), ramp(jumps, 0.02, 0.08), SECOND)
     return Verdict(
         "batch too small",
         ramp(e.batch, 9, 4) * ramp(e.rows, 50, 100) * ramp(noise_of(e), 1, 5) * far,
@@ -135,10 +149,11 @@ def large_batch(e: Evidence) -> Verdict | None:
     return Verdict(
         "batch too large",
         ramp(e.per_epoch, 6, 3)
-        * ramp(e.rows, 150, 250)
+        * (ramp(e.rows, 60, 150) if e.per_epoch == 1 else ramp(e.rows, 100, 250))
         * unfinished(e)
         * ramp(excess(e), 0.03, 0.12)
-        * ramp(e.steps, 400, 200),
+        * ramp(e.steps, 400, 200)
+        * max(ramp(e.epochs, 2, 8), SECOND),  # a few epochs are too short with any batch
         {
             "rows a batch": e.batch,
             "steps an epoch": e.per_epoch,
@@ -156,21 +171,35 @@ def large_batch(e: Evidence) -> Verdict | None:
     )
 
 
+def _left_late(e: Evidence) -> float:
+    """1 where the training loss stood near the trivial one for most epochs, and fell fastest in the last ones."""
+    if e.epochs < 8 or not np.isfinite(e.loss).all():
+        return 0.0
+    half = float(e.loss[e.epochs // 2] / max(float(e.loss[0]), 1e-9))
+    return ramp(pace(e, e.loss), 0.35, 0.5) * ramp(half, 0.85, 0.95)
+
+
+def stuck(e: Evidence) -> float:
+    """1 where the loss of a net with hidden layers stands still near the trivial one, although trees learn.
+
+    A curve that stood still for most of the time and falls at last has just left the plateau.
+    """
+    flat = max(ramp(abs(falling(e.loss)), 0.03, 0.01), 0.6 * _left_late(e))
+    wrong = e.share(e.train)
+    near = max(ramp(wrong, 0.6, 0.85), ramp(e.train.loss / max(e.floor.loss, 1e-9), 0.8, 0.95))
+    possible = e.ceiling is not None and e.share(e.ceiling) < 0.7 * wrong
+    return flat * near * possible * (e.hidden > 0)
+
+
 def plateau(e: Evidence) -> Verdict | None:
     """No slope, no success, and a net that could do better: its hidden layers still act as one line."""
-    flat = ramp(abs(falling(e.loss)), 0.03, 0.01)
-    learned = e.share(e.train)
-    possible = e.ceiling is not None and e.share(e.ceiling) < 0.7 * learned
     step = typical_update(e)
     held = e.experiment.penalty is not None or getattr(e.experiment.optimizer, "weight_decay", 0.0) > 0.1
     return Verdict(
         "plateau or saddle",
-        flat
-        * ramp(learned, 0.6, 0.85)
-        * possible
-        * (e.hidden > 0)
+        stuck(e)
         * ramp(slope(e), 0.5, 0.15)
-        * ramp(step, 1e-6, 1e-5)
+        * (ramp(step, 3e-5, 3e-4) if scaled(e) else ramp(step, 1e-6, 1e-5))
         * ramp(step, 0.05, 0.02)
         * (0.3 if held else 1.0),
         {

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 
 from derin.diagnose.evidence import Evidence
+from derin.diagnose.facts import LEAKS
+from derin.diagnose.fit import SECOND, excess
 from derin.diagnose.verdict import Remedy, Verdict, ramp
 
 
 def unnormalised(e: Evidence) -> Verdict | None:
     low, high = e.facts.spread
-    far = max(high, e.facts.offset)
+    if high != high or e.starts_normed:
+        return None
+    far, near = (math.log10(max(v, 1e-12)) for v in (max(high, e.facts.offset), high))
+    bad = ramp(excess(e), 0.05, 0.2)  # a little is harmless, unless the net does badly
     return Verdict(
         "unnormalised inputs",
-        max(ramp(math.log10(max(far, 1e-12)), 0.7, 1.3), ramp(math.log10(max(high, 1e-12)), -1.3, -2.3))
-        if far == far
-        else 0.0,
+        max(ramp(far, 0.7, 1.3), ramp(near, -1.3, -2.3), bad * max(ramp(far, 0.5, 1.0), ramp(near, -1.0, -1.5))),
         {"largest mean of a column": e.facts.offset, "largest deviation": high, "smallest deviation": low},
         "Columns are far from mean 0 and deviation 1: the loss is a long narrow valley, and units saturate.",
         ("S4.09",),
@@ -30,12 +33,17 @@ def imbalance(e: Evidence) -> Verdict | None:
     shares = e.facts.classes
     if len(shares) < 2 or not e.valid.recall or e.experiment.class_weights is not None:
         return None
-    rare = min(range(len(shares)), key=lambda c: shares[c] if shares[c] > 0 else 2.0)
-    common = max(range(len(shares)), key=lambda c: shares[c])
-    recall, other = (e.valid.recall[c] if c < len(e.valid.recall) else math.nan for c in (rare, common))
+    found = dict(enumerate(e.valid.recall[: len(shares)]))
+    seen = [c for c in found if shares[c] > 0 and found[c] == found[c]]
+    if len(seen) < 2:
+        return None
+    missed = {c: ramp(shares[c] * len(shares), 0.45, 0.25) * ramp(found[c], 0.55, 0.35) for c in seen}
+    rare = max(seen, key=lambda c: (missed[c], -shares[c]))
+    common = max(seen, key=lambda c: shares[c])
+    recall, other = found[rare], found[common]
     return Verdict(
         "class imbalance ignored",
-        ramp(shares[rare] * len(shares), 0.45, 0.25) * ramp(recall, 0.55, 0.35) * ramp(other, 0.6, 0.8),
+        missed[rare] * ramp(other, 0.6, 0.8),
         {
             "share of the rarest class": shares[rare],
             "class": e.labels[rare] if rare < len(e.labels) else rare,
@@ -61,7 +69,7 @@ def shuffled(e: Evidence) -> Verdict | None:
     spread = e.noise
     return Verdict(
         "shuffled labels",
-        ramp(best + spread, 0.88, 0.97) * ramp(loss, 0.93, 0.99) * ramp(e.rows, 60, 150),
+        ramp(best + spread, 0.88, 0.97) * ramp(loss, 0.93, 0.99) * ramp(e.rows, 60, 150) * max(_enough(e), SECOND),
         {
             "validation error": e.valid.error,
             "gradient boosting's": e.ceiling.error,
@@ -76,6 +84,11 @@ def shuffled(e: Evidence) -> Verdict | None:
     )
 
 
+def _enough(e: Evidence) -> float:
+    """Are the rows so many for their columns that something would be found if it were there?"""
+    return max(ramp(e.rows / max(e.facts.width, 1), 2, 5), ramp(e.rows, 400, 800))
+
+
 def leak(e: Evidence) -> Verdict | None:
     facts = e.facts
     if facts.leak < 0 or facts.without_leak != facts.without_leak:
@@ -85,7 +98,7 @@ def leak(e: Evidence) -> Verdict | None:
     alone, without, second = (v / floor for v in (facts.leak_error, facts.without_leak, facts.next_error))
     return Verdict(
         "target leak",
-        ramp(alone, 0.15, 0.08) * max(ramp(without - alone, 0.05, 0.15), ramp(second - alone, 0.3, 0.5)),
+        ramp(alone, LEAKS, 0.12) * max(ramp(without - alone, 0.05, 0.15), ramp(second - alone, 0.3, 0.5)),
         {
             "column": name,
             "error from it alone": facts.leak_error,

@@ -70,6 +70,7 @@ EVIDENCE = {
     "largest loss over the first": "en büyük kaybın ilk ağırlıklardakine oranı",
     "first over steepest at the end": "sonda ilk katmanın en dik katmana oranı",
     "from the next best one": "ikinci en iyi değişkenle hata",
+    "first steps of the series over the steepest": "serinin ilk adımlarının en dik adıma oranı",
 }  # fmt: skip
 REMEDIES = {
     "more layers or units": "daha çok katman ya da nöron",
@@ -126,6 +127,9 @@ REMEDIES = {
     "oversampling of the rare class, or SMOTE": "seyrek sınıfı çoğaltmak ya da SMOTE",
     "a lower threshold: run.choose_threshold('f1')": "daha düşük bir eşik: run.choose_threshold('f1')",
     "check how rows and answers were joined": "satırlarla cevapların nasıl birleştirildiğine bakın",
+    "LSTM or GRU in place of RNN, or the series backwards too": "RNN yerine LSTM ya da GRU ya da seriyi tersinden de okumak",
+    "end the net with LogSoftmax": "ağı LogSoftmax ile bitirmek",
+    "CrossEntropyLoss, which takes logits": "logit alan CrossEntropyLoss",
     "look for columns that do tell of the answer": "cevapla gerçekten ilgili değişkenler arayın",
     "shuffle before cutting, or cut by group or time on purpose": "bölmeden önce karıştırın ya da bilerek gruba veya zamana göre bölün",
     "rows like those of validation in training": "eğitime doğrulamadakilere benzer satırlar katmak",
@@ -143,6 +147,7 @@ VALUES = {  # of evidence
     "none": "yok", "True": "evet", "False": "hayır",
     "numbers around 0, some beyond its range": "0 çevresinde, bazıları aralığının dışında sayılar",
     "logits, of any size and sign": "her büyüklükte ve işarette logit",
+    "logarithms of probabilities": "olasılıkların logaritmaları", "no LogSoftmax": "LogSoftmax yok",
 }  # fmt: skip
 NOTES = {
     "this run has no health records (it was trained with health=False, or by an older derin): gradients, units and "
@@ -151,8 +156,8 @@ NOTES = {
         "ağırlıklara bakılmadı. Bunlar için health=True ile yeniden eğitin.",
     "there are no validation rows: variance, overtraining and drift were not looked at. Load with valid=0.15.":
         "doğrulama satırı yok: varyansa, fazla eğitime ve dağılım kaymasına bakılmadı. Veriyi valid=0.15 ile yükleyin.",
-    "gradient boosting was not tried, since these are many rows, many columns, tokens or several targets.":
-        "gradient boosting denenmedi: satır ya da değişken çok, girdiler token ya da hedef birden fazla.",
+    "gradient boosting was not tried, since these are a handful of rows, or many targets.":
+        "gradient boosting denenmedi: satırlar çok az ya da hedefler çok.",
 }  # fmt: skip
 DIAGNOSIS = {
     **{f"verdict.{name}": called for name, (called, _) in VERDICTS.items()},
