@@ -129,7 +129,7 @@ MESSAGES = {
     "predictions.title": "Where it is right and wrong",
     "confusion.title": "Confusion matrix",
     "confusion.told": "Rows: what it is; columns: what it was called. The darker, the larger the share of the row.",
-    "confusion.shades": "Rows: what it is; columns: what it was called. The darker, the larger the share of the row.",
+    "confusion.shades": "Rows: what it is; columns: what it was called, in the same order. The darker, the larger the share of the row.",
     "confusion.cut": "Of {of} classes, the {n} that are confused most.",
     "confusion.is": "is",
     "confusion.called": "was called",

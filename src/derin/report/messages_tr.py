@@ -131,7 +131,7 @@ MESSAGES = {
     "predictions.title": "Nerede doğru, nerede yanlış",
     "confusion.title": "Karışıklık matrisi (confusion matrix)",
     "confusion.told": "Satırlar: gerçek sınıf; sütunlar: tahmin edilen sınıf. Koyulaştıkça satırdaki payı büyür.",
-    "confusion.shades": "Satırlar: gerçek sınıf; sütunlar: tahmin edilen sınıf. Koyulaştıkça satırdaki payı büyür.",
+    "confusion.shades": "Satırlar: gerçek sınıf; sütunlar: tahmin edilen sınıf, aynı sırayla. Koyulaştıkça satırdaki payı büyür.",
     "confusion.cut": "{of} sınıftan en çok karışan {n} tanesi.",
     "confusion.is": "gerçek",
     "confusion.called": "tahmin",

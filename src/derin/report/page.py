@@ -201,9 +201,8 @@ def _of_classes(t: Any, p: np.ndarray, y: np.ndarray, say: Say) -> str:
         told = say("confusion.shades")
         if len(at) < len(labels):
             told += " " + say("confusion.cut", n=len(at), of=len(labels))
-        shown = figure(
-            svg.cells(shares[np.ix_(at, at)].tolist(), say("confusion.title"), 1.0), told, say("confusion.title")
-        )
+        drawn = svg.cells(shares[np.ix_(at, at)].tolist(), say("confusion.title"), 1.0, [labels[i] for i in at])
+        shown = figure(drawn, told, say("confusion.title"))
         wrong = [(int(matrix[i, j]), i, j) for i, j in np.argwhere(matrix) if i != j]
         rows = [[labels[i], labels[j], str(n)] for n, i, j in sorted(wrong, reverse=True)[:12]]
         shown += (
