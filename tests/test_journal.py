@@ -35,7 +35,7 @@ def slowly(report):
 
 data = derin.data.load(table, target="y")
 net = nn.Sequential(nn.Linear(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(1))
-run = derin.fit(net, data, out=out, epochs=3000, batch_size=32, optimizer=optim.Adam(0.01), progress=False,
+run = derin.fit(net, data, out=out, epochs=10**6, batch_size=32, optimizer=optim.Adam(0.01), progress=False,
                 callbacks=[slowly])
 print(run.stopped, len(counts), flush=True)
 """
