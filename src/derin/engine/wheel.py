@@ -78,14 +78,14 @@ class Wheel:
         while True:
             for name in self._names():
                 request = self._read(name)
-                experiment, lines = self._obey(experiment, request, name, here, "paused" if paused else "running")
-                self._remove(name)
-                kind = lines[0]["kind"]
-                if kind == "stop":
-                    return experiment, "stopped"
-                if kind in ("pause", "continue"):
+                kind = request["kind"]
+                if kind in ("pause", "continue"):  # before the journal has it: who waits for that then asks
                     paused = kind == "pause"
                     here.save("paused" if paused else "running")
+                experiment = self._obey(experiment, request, name, here, "paused" if paused else "running")
+                self._remove(name)
+                if kind == "stop":
+                    return experiment, "stopped"
             if not paused:
                 return experiment, ""
             if here.interrupted:
@@ -117,10 +117,8 @@ class Wheel:
         self._keep(experiment, new, here, "running", [line])
         return new
 
-    def _obey(
-        self, experiment: Experiment, request: Line, name: str, here: Here, status: str
-    ) -> tuple[Experiment, list[Line]]:
-        """(the experiment, what was written down about this request)"""
+    def _obey(self, experiment: Experiment, request: Line, name: str, here: Here, status: str) -> Experiment:
+        """The experiment after a request; what came of it is written down."""
         kind, path, value = (request[k] for k in ("kind", "path", "value"))
         about = {"reason": request["reason"], "by": request["by"], "request": _id(name)}
         new = experiment
@@ -141,7 +139,7 @@ class Wheel:
                 why = f"  ({line['reason']})" if line["reason"] else ""
                 here.say(f"step {here.step}: {line['path']} {line['old']} -> {line['new']}{why}")
         self._keep(experiment, new, here, status, lines)
-        return new, lines
+        return new
 
     def _keep(self, old: Experiment, new: Experiment, here: Here, status: str, lines: list[Line]) -> None:
         """The state first, the journal then, the experiment last: killed between two of them, nothing is lost."""
