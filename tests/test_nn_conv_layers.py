@@ -29,10 +29,8 @@ def normal(shape, seed=0):
 
 @pytest.mark.parametrize("n", [1, 3])
 @few
-@given(
-    st.sampled_from([convolution._CACHE, 1]), modes, st.sampled_from([0, 1, "same", "valid"]), st.integers(1, 2), seeds
-)
-def test_conv(n, cache, mode, padding, groups, seed):
+@given(st.booleans(), modes, st.sampled_from([0, 1, "same", "valid"]), st.integers(1, 2), seeds)
+def test_conv(n, large, mode, padding, groups, seed):
     random = np.random.default_rng(seed)
     kernel, stride, dilation = (tuple(map(int, random.integers(1, high, n))) for high in (4, 3, 3))
     stride = (1,) * n if padding == "same" else stride
@@ -45,7 +43,9 @@ def test_conv(n, cache, mode, padding, groups, seed):
     layer = getattr(nn, f"Conv{n}d")(out, kernel, **fields)
     module = getattr(torch.nn, f"Conv{n}d")(c, out, kernel, **fields)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "_CACHE", cache)
+        if large:
+            patch.setattr(convolution, "_CACHE", 1)
+            patch.setattr(convolution, "_CACHE_OF_FEW", 1)
         compare(layer, module, normal((2, *sizes, c), seed), axes=n + 2)
 
 

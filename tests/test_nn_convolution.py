@@ -25,19 +25,31 @@ def normal(shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("cache", [convolution._CACHE, 1], ids=["patches", "large"])
+WAYS = {  # of a convolution on the CPU, whatever its size
+    "patches": {},
+    "small": {"_TINY": 0, "_MANY": 0},  # XLA's, and patches for the gradients
+    "large": {"_CACHE": 1, "_CACHE_OF_FEW": 1},
+}
+
+
+def go(way, patch):
+    for name, value in WAYS[way].items():
+        patch.setattr(convolution, name, value)
+
+
+@pytest.mark.parametrize("way", WAYS)
 @few
 @given(
     st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), pair, pair,
     st.tuples(st.integers(0, 2), st.integers(0, 2)), pair, st.booleans(), st.sampled_from([1, 40, 2**20]), seeds,
 )  # fmt: skip
-def test_conv2d(cache, batch, groups, c, out, kernel, stride, padding, dilation, bias, block, seed):
+def test_conv2d(way, batch, groups, c, out, kernel, stride, padding, dilation, bias, block, seed):
     h, w = (d * (k - 1) + 1 + e for d, k, e in zip(dilation, kernel, (seed % 5, seed % 4), strict=True))
     fields = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
     layer = nn.Conv2d(groups * out, kernel, **fields)
     module = torch.nn.Conv2d(groups * c, groups * out, kernel, **fields)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "_CACHE", cache)
+        go(way, patch)
         patch.setattr(window, "_BLOCK", block)
         compare(layer, module, normal((batch, h, w, groups * c), seed), train=True)
 
@@ -60,14 +72,27 @@ SHAPES = [
 ]
 
 
-WAYS = {"patches": convolution._CACHE, "large": 1}
-
-
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
-    """Make conv2d take one of its ways on the CPU, whatever the size."""
-    monkeypatch.setattr(convolution, "_CACHE", WAYS[request.param])
+    go(request.param, monkeypatch)
     return request.param
+
+
+@pytest.mark.parametrize("window", SHAPES)
+def test_forward_alone(window, way):
+    """Without a gradient to come, another lowering may be taken; stacked models as well."""
+    w, x = normal((2, 5, 2, *window.size)), normal((2, 3, 9, 8, 2))
+    padding = tuple(before for before, _ in window.padding)
+    want = [
+        torch.nn.functional.conv2d(
+            torch.tensor(maps(one)), torch.tensor(v), None, window.stride, padding, window.dilation
+        )
+        for one, v in zip(x, w, strict=True)
+    ]
+    alone = jax.jit(lambda x, w: conv(x, w, window))(x[0], w[0])
+    both = jax.jit(jax.vmap(lambda x, w: conv(x, w, window)))(x, w)
+    for found, wanted in ((alone, want[0]), (both[0], want[0]), (both[1], want[1])):
+        close(found, np.moveaxis(numpy(wanted), 1, -1), 1e-5, "output")
 
 
 @pytest.mark.parametrize("window", SHAPES)

@@ -3,7 +3,8 @@
 On a CPU, XLA's gradient of a convolution inside a loop is a hundred times slower than need be (jax issue
 12868), and an epoch is a loop. So there convolutions are matrix products, and so are their gradients:
 
-* small ones: one product over patches, which are as many times larger than the map as the kernel has cells;
+* small ones: one product over patches, which are as many times larger than the map as the kernel has cells. Where no
+  gradient is asked for and there are many channels to come out, XLA's convolution is faster;
 * larger ones: XLA's convolution goes forward and, with stride 1, gives the gradient of the map (a convolution too). The
   gradient of the kernel is a product for each of its rows, a few images at a time, so that all stays in the cache;
 * transposed: one product, whose results are added up where they overlap.
@@ -29,6 +30,7 @@ __all__ = ["conv", "conv_transpose"]
 
 _CACHE = 2**20  # numbers in the patches up to which one product beats XLA's convolution, and of few channels:
 _CACHE_OF_FEW, _FEW = 6 * 2**20, 8
+_TINY, _MANY = 2**16, 32  # numbers in the patches and channels to come out from which XLA goes forward faster
 _GROUPS = 4  # up to so many, a kernel of all channels with zeros beats a product for each (bench/layers.py)
 
 
@@ -44,8 +46,11 @@ def conv(x: jax.Array, w: jax.Array, window: Window, groups: int = 1) -> jax.Arr
     w = _of_all(w, groups)
     (b, *sizes, c) = x.shape
     limit = _CACHE if c >= _FEW else _CACHE_OF_FEW
-    if window.cells > 1 and b * math.prod(window.out(tuple(sizes))) * window.cells * c > limit:
+    numbers = b * math.prod(window.out(tuple(sizes))) * window.cells * c
+    if window.cells > 1 and numbers > limit:
         return _large(x, w, window)
+    if window.cells > 1 and numbers > _TINY and w.shape[-1] >= _MANY:
+        return _small(x, w, window)
     return _product(_patches(x, window), w)
 
 
@@ -234,6 +239,17 @@ def _overlap_add(sent: list[jax.Array], window: Window, sizes: Sizes) -> jax.Arr
     order = [0, *(i for axis in range(n) for i in (1 + n + axis, 1 + axis)), 2 * n + 1]
     full = woven.transpose(order).reshape(b, *(m * s for m, s in zip(long, window.stride, strict=True)), c)
     return full[:, *(slice(size) for size in sizes)]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _small(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    return _one_by_one(window)(x, w)
+
+
+@_small.defjvp
+def _small_jvp(window: Window, primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    """With a gradient to come, one product: what it multiplies is needed again."""
+    return jax.jvp(lambda x, w: _product(_patches(x, window), w), primals, tangents)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
