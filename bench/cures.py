@@ -2,7 +2,7 @@
 
     PYTHONPATH=src python -m bench cures [--every 3] [--seeds 2] [--write]
 
-The cases are in tests/sick/cases.py. The best remedy is the one with the largest effect on the loss of the validation
+The cases are in tests/sick. The best remedy is the one with the largest effect on the loss of the validation
 rows; "clearly" counts the runs where that is larger than its deviation over the seeds.
 """
 

@@ -1,9 +1,9 @@
 """The test bed of derin.diagnose: runs of a known cause, and which verdict comes first.
 
-    PYTHONPATH=src python -m bench sickbed [--set written|"held out"|fresh] [--only NAME] [--write]
+    PYTHONPATH=src python -m bench sickbed [--set written|"held out"|fresh|unseen] [--only NAME] [--write]
 
-The cases are in tests/sick/cases.py: those that were there while the rules were written, those that were held out
-until then, and fresh ones that were written afterwards and looked at once.
+The cases are in tests/sick: those that were there while the rules were written, those that were held out until then,
+fresh ones that were written afterwards and looked at once, and unseen ones of another hand.
 """
 
 from __future__ import annotations
@@ -16,11 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SETS = {
-    "written": "while the rules were written",
-    "held out": "held out, then learned from",
-    "fresh": "written after that",
-}
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "sick"))
 
@@ -83,7 +78,7 @@ def table(halves: dict[str, Sequence[Answered]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    from cases import CASES
+    from cases import CASES, SETS
 
     from bench.measure import finish
 

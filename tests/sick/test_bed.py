@@ -3,14 +3,14 @@
 import jax
 import pytest
 from bench.sickbed import answered, figures
-from cases import CASES, HEALTHY
+from cases import CASES, HEALTHY, SETS
 
 pytestmark = pytest.mark.usefixtures("watched")
 
 
 def test_the_bed_is_as_large_as_it_must_be():
     causes = {c.cause for c in CASES}
-    for name in ("written", "held out", "fresh"):
+    for name in SETS:
         assert {c.cause for c in CASES if c.set == name} == causes
     assert sum(c.cause != HEALTHY for c in CASES) >= 40 and sum(c.cause == HEALTHY for c in CASES) >= 15
     assert len({c.name for c in CASES}) == len(CASES)
