@@ -78,6 +78,7 @@ def table(halves: dict[str, Sequence[Answered]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
+    import jax
     from cases import CASES, SETS
 
     from bench.measure import finish
@@ -91,7 +92,9 @@ def main(argv: list[str] | None = None) -> None:
     chosen = [c for c in CASES if given.set in (None, c.set)]
     chosen = [c for c in chosen if given.only is None or given.only in c.name]
     found = []
-    for case in chosen:
+    for i, case in enumerate(chosen):
+        if i % 20 == 19:
+            jax.clear_caches()  # a process may map some 65,000 pieces of memory, and every program takes many
         found.append(answered(case))
         a = found[-1]
         if not given.quiet:
