@@ -337,7 +337,7 @@ _known_shapes: dict[Any, Carry] = {}
 _known_work: dict[Any, float] = {}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=16)  # few: each holds a program
 def _memory(program: Any) -> Any:
     return program.memory_analysis()
 

@@ -16,7 +16,8 @@ if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
     # times what the prediction of one row does (12 us against 50, bench/predict.py). To be set before first use.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
-_programs: dict[Any, Callable] = {}
+_programs: dict[Any, Callable] = {}  # the one used last at the end
+KEPT = 64  # a program is hundreds of mapped pieces of memory, and Linux lets a process have 65,530
 seconds = {"tracing": 0.0, "compiling": 0.0}  # spent since import: what a user waits for before the first step
 
 
@@ -30,13 +31,15 @@ def program(
 ) -> Callable:
     """The compiled program of `function(*static, *args)`, for arguments like these.
 
-    The same function, static values, tree structures, shapes and dtypes give the same program back. one_thread: on a
-    CPU it keeps to the thread that calls it, so that several can run side by side. hasty: it runs seldom, so that it
-    is compiled with fewer optimisations, in half the time for convolutions.
+    The same function, static values, tree structures, shapes and dtypes give the same program back, as long as it is
+    among those that were used last. one_thread: on a CPU it keeps to the thread that calls it, so that several can run
+    side by side. hasty: it runs seldom, so that it is compiled with fewer optimisations, in half the time for
+    convolutions.
     """
     leaves, tree = jax.tree.flatten(args)
     key = (function, static, tree, tuple(map(_kind, leaves)), donate, one_thread, hasty)
-    if key not in _programs:
+    found = _programs.pop(key, None)
+    if found is None:
         use_disk_cache()
         begin = time.perf_counter()
 
@@ -47,10 +50,13 @@ def program(
         jitted = jax.jit(whole, donate_argnums=donate)
         lowered = jitted.lower(*args)
         middle = time.perf_counter()
-        _programs[key] = _compiled(lowered, one_thread, hasty)
+        found = _compiled(lowered, one_thread, hasty)
         seconds["tracing"] += middle - begin
         seconds["compiling"] += time.perf_counter() - middle
-    return _programs[key]
+    _programs[key] = found
+    for oldest in list(_programs)[:-KEPT]:
+        _programs.pop(oldest, None)
+    return found
 
 
 # XLA gives YNNPACK convolutions that Eigen does in half the time where the map changes from step to step; what it gives
