@@ -11,6 +11,7 @@ import pytest
 import derin
 from derin import nn, optim
 from derin.engine import epoch as engine
+from derin.engine import population as populations
 from derin.engine.epoch import Fold, Rows
 from derin.engine.population import Member, Population, fitting
 from derin.engine.task import as_arrays, task_of
@@ -163,9 +164,29 @@ def test_a_member_moves_with_its_state_and_goes_on(data):
     moved.alone = 2
     moved.thin_out()  # goes on alone, in a block of one
     assert [x.size for x in moved.blocks] == [1]
+    assert {size for what, size, _ in moved.programs if what == "start"} == {2}  # its weights came with it
     for _ in range(3):
         last = moved.epoch()
     np.testing.assert_allclose(last[b].report.valid_loss, seen[a].report.valid_loss, rtol=2e-4)
+
+
+@pytest.mark.parametrize(("gains", "decided", "undecided"), [(False, 32, 8), (True, 8, 32)])
+def test_what_was_measured_for_a_net_decides_for_those_that_gain_less_or_more(
+    data, monkeypatch, gains, decided, undecided
+):
+    measured = []
+    monkeypatch.setattr(populations, "SMALL", 0)
+    monkeypatch.setattr(populations, "_known_blocks", {})
+    monkeypatch.setattr(Population, "_seconds", lambda _, size: measured.append(size) or (1.0 if gains else size))
+
+    def block(width, *more):
+        e = derin.Experiment(nn.Sequential(nn.Linear(width), nn.ReLU(), *more, nn.Linear(2)))
+        return population(data, e, 4).block
+
+    assert block(16) == block(decided) == (4 if gains else 1)
+    assert measured == [1, 4]
+    assert block(undecided) == block(decided, nn.Tanh()) == block(16)  # and other layers are measured anew
+    assert measured == [1, 4] * 3
 
 
 def test_folds_of_unequal_size_train_on_their_own_rows_only(data):

@@ -29,7 +29,7 @@ from derin.engine.epoch import Carry, Fold, Report, Rows, Task
 from derin.engine.programs import program
 from derin.engine.training import key_bits, key_of
 from derin.errors import DoesNotFit
-from derin.nn.module import summary
+from derin.nn.module import Summary, summary
 
 BLOCK = 16  # members that are vmapped together on a CPU: more do not fit its cache (bench/tune.py)
 SMALL, LARGE = 4e6, 4e7  # multiply-adds of a step forward: below, vmap wins; above, it loses; between, it is measured
@@ -155,17 +155,16 @@ class Population:
     def _begin(self, block: Block, members: dict[int, Member]) -> None:
         """Fresh weights, or the given ones, in the slots of these members; the others stay as they are."""
         given = {at: m.carry for at, m in members.items() if m.carry is not None}
-        if block.carry is None or len(given) < len(members):
-            fresh = np.full(block.size, block.carry is None)
-            fresh[[at for at in members if at not in given]] = True
-            if block.carry is None:  # zeros, or a program for the first time and one for all others would compile
-                shapes = _shapes(self.tree, self.like, block.size, block.leaves, block.keys)
-                block.carry = jax.device_put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes), block.device)
+        if block.carry is None:  # zeros, or a program for the first time and one for all others would compile
+            shapes = _shapes(self.tree, self.like, block.size, block.leaves, block.keys)
+            block.carry = jax.device_put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes), block.device)
+        fresh = np.array([at in members and at not in given for at in range(block.size)])
+        if fresh.any():
             args = (*jax.device_put((block.leaves, block.keys, fresh), block.device), block.carry)
             key = ("start", block.size, block.device)
             if key not in self.programs:
                 static = (self.tree, self.like, block.device)
-                self.programs[key] = program(_started, *args, static=static, donate=(3,))
+                self.programs[key] = program(_started, *args, static=static, donate=(3,), hasty=True)
             block.carry = self.programs[key](*args)
         if given:
             stacks = jax.tree.map(np.array, block.carry)
@@ -295,20 +294,28 @@ class Population:
             return several, several // 2
         if not self.measure:
             return 1, 0
+        kind = (several, *sorted({row.kind for row in self._costs().rows}))
+        for other, found in _known_blocks.get(kind, []):  # the larger the net, the less vmap gains
+            if work >= other if found[0] == 1 else work <= other:
+                return found
         ratio = self._seconds(1) / self._seconds(several)
-        if several * ratio <= 1:
-            return 1, 0
-        return several, max(2, round(1 / ratio))
+        found = (several, max(2, round(1 / ratio))) if several * ratio > 1 else (1, 0)
+        _known_blocks.setdefault(kind, []).append((work, found))
+        return found
 
     def _work(self) -> float:
         """Multiply-adds of a step of one member, forward."""
+        return self._costs().total.multiply_adds
+
+    def _costs(self) -> Summary:
+        """The layers of a step of one member, forward."""
         size, n = self.task.experiment.batch_size, self.data[self.places[0]][0].x.shape[0]
         x = jax.ShapeDtypeStruct((n if size == "full" else min(size, n), *self.like.shape[1:]), self.like.dtype)
         key = (self.tree, x)
-        if key not in _known_work:
+        if key not in _known_costs:
             seen = x if self.task.inputs is None else self.task.inputs.look(x)[1][""]
-            _known_work[key] = summary(self.task.experiment.net, seen).total.multiply_adds
-        return _known_work[key]
+            _known_costs[key] = summary(self.task.experiment.net, seen)
+        return _known_costs[key]
 
     def _seconds(self, size: int) -> float:
         """Of a few steps of so many members, with all threads at work."""
@@ -334,7 +341,8 @@ class Population:
 
 
 _known_shapes: dict[Any, Carry] = {}
-_known_work: dict[Any, float] = {}
+_known_costs: dict[Any, Summary] = {}
+_known_blocks: dict[Any, list[tuple[float, tuple[int, int]]]] = {}  # by kinds of layers: work, and what was measured
 
 
 @functools.lru_cache(maxsize=16)  # few: each holds a program

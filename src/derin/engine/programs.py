@@ -34,7 +34,7 @@ def program(
     The same function, static values, tree structures, shapes and dtypes give the same program back, as long as it is
     among those that were used last. one_thread: on a CPU it keeps to the thread that calls it, so that several can run
     side by side. hasty: it runs seldom, so that it is compiled with fewer optimisations, in half the time for
-    convolutions.
+    convolutions, a quarter for the draw of first weights.
     """
     leaves, tree = jax.tree.flatten(args)
     key = (function, static, tree, tuple(map(_kind, leaves)), donate, one_thread, hasty)

@@ -154,7 +154,8 @@ def first_carry(task: Task, seed: int, x: Any) -> Carry:
     """Fresh weights, drawn from the experiment's seed."""
     key = key_bits(seed)
     like = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    return program(_start, task.structure_only(), key, static=(like,))(task.structure_only(), key)
+    task = task.structure_only()
+    return program(_start, task, key, static=(like,), hasty=True)(task, key)
 
 
 def started_from(run: Run, task: Task, seed: int, x: Any) -> Carry:
@@ -176,7 +177,7 @@ def started_from(run: Run, task: Task, seed: int, x: Any) -> Carry:
             f"{len(rest)} of {len(wanted)} arrays are drawn anew, the run has none like them: {named}.", stacklevel=5
         )
     key, task = key_bits(seed), task.structure_only()
-    return program(_start, task, key, given, static=(like,))(task, key, given)
+    return program(_start, task, key, given, static=(like,), hasty=True)(task, key, given)
 
 
 def state_at_start(folder: RunFolder | None, task: Task, seed: int, x: Any) -> Carry:
