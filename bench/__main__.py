@@ -19,6 +19,7 @@ NAMES = (
     "dense",
     "tune",
     "tune_quality",
+    "masking",
     "health",
     "sickbed",
     "cures",
