@@ -19,13 +19,6 @@ def weighted(cured: bool) -> dict[str, Any]:
 
 
 @case("class imbalance ignored")
-def imbalance_clusters(cured: bool = False) -> Any:
-    options = {"n_features": 8, "n_informative": 4, "n_redundant": 0, "class_sep": 0.7, "n_clusters_per_class": 1}
-    data = of.clusters(3000, weights=(0.95,), flip_y=0.01, **options)
-    return fit(mlp(data, 16), data, epochs=12, optimizer=optim.Adam(1e-3), **weighted(cured))
-
-
-@case("class imbalance ignored")
 def imbalance_shirts(cured: bool = False) -> Any:
     x, y = of.clothes_or_digits("fashion_mnist", 3600, (0, 6))  # T-shirts, and few shirts
     kept = np.sort(np.concatenate([np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:90]]))
