@@ -181,12 +181,19 @@ def test_what_was_measured_for_a_net_decides_for_those_that_gain_less_or_more(
 
     def block(width, *more):
         e = derin.Experiment(nn.Sequential(nn.Linear(width), nn.ReLU(), *more, nn.Linear(2)))
-        return population(data, e, 4).block
+        return population(data, e, 4, threads=1).block
 
     assert block(16) == block(decided) == (4 if gains else 1)
     assert measured == [1, 4]
     assert block(undecided) == block(decided, nn.Tanh()) == block(16)  # and other layers are measured anew
     assert measured == [1, 4] * 3
+
+
+def test_every_thread_has_members(data):
+    """Ten folds in one block of 16 would leave all threads but one idle."""
+    sizes = [[b.size for b in population(data, SOLO["plain"], 10, threads=n).blocks] for n in (1, 2, 3)]
+    assert sizes == [[10], [5, 5], [4, 4, 4]]
+    assert [b.size for b in population(data, SOLO["plain"], 10, threads=2, measure=False).blocks] == [10]
 
 
 def test_folds_of_unequal_size_train_on_their_own_rows_only(data):

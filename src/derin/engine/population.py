@@ -286,7 +286,8 @@ class Population:
         """The size of a block, and below how many members in it single ones are faster."""
         if self.places[0].platform != "cpu":
             return -(-slots // len(self.data)), 0  # a block a device
-        several = min(BLOCK, slots)
+        each = -(-slots // len(self.places)) if self.measure else slots  # a worker's do not hang on its threads
+        several = min(BLOCK, each)
         work = self._work()
         if several == 1 or work > LARGE:
             return 1, 0

@@ -91,7 +91,10 @@ class Arena:
         """The task of each fold of the first trial of this structure: it is checked, the others share what it found."""
         key = self.structure(experiment)
         if key not in self.tasks:
-            self.tasks[key] = [self._task(experiment, i) for i in range(len(self.counts))]
+            tasks = [task_of(experiment, self.data.schema, self.part.x, self.counts[0])] * len(self.counts)
+            if isinstance(experiment.class_weights, str):  # those of each fold's own rows
+                tasks = [task_of(experiment, self.data.schema, self.part.x, counts) for counts in self.counts]
+            self.tasks[key] = [self._of_fold(task, i) for i, task in enumerate(tasks)]
             if self.folds is None:
                 check_monitors(experiment, self.data)
         return self.tasks[key]
@@ -104,8 +107,7 @@ class Arena:
             return [[*own, *jax.tree.leaves(task)[len(own) :]] for task in tasks]  # a task begins with its experiment
         return [jax.tree.leaves(same_structure(task, experiment)) for task in tasks]
 
-    def _task(self, experiment: Experiment, fold: int) -> Task:
-        task = task_of(experiment, self.data.schema, self.part.x, self.counts[fold])
+    def _of_fold(self, task: Task, fold: int) -> Task:
         if self.adjusted is not None:
             shift, scale = (a[fold] for a in self.adjusted)
             inner = task.inputs if task.inputs is not None else self.data.schema.input_layer()
