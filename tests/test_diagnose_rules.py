@@ -162,7 +162,64 @@ def test_dead_units_of_a_relu_that_is_no_layer_are_seen_by_their_weights():
     assert layers.dead(replace(e, health=(look(), look()))).confidence == 0
 
 
+def test_a_slow_fall_is_no_plateau():
+    """Which still falls by a hundredth of itself at the end, as a net does that is too small: it has learned."""
+    fall = 0.9 ** np.arange(60)
+    small = evidence(**BAD, **curves(*(0.6 + 0.5 * fall)), health=(look(1e-2, slope=0.1),) * 2)
+    assert rate.stuck(small) == 0 and names(small)[0] == "high bias"
+    assert rate.stuck(replace(small, loss=1.0 + 0.1 * fall)) > 0.5
+
+
+def test_tiny_steps_explain_that_no_gradient_came_far_through_time():
+    slow = evidence(**BAD, **curves(*[1.1] * 20), back=1e-5, health=(look(6e-5),) * 2)
+    assert layers.vanishing(slow).confidence < 0.2 and names(slow)[0] == "learning rate too low"
+    for later in (replace(slow, batch=1), replace(slow, health=(look(1e-3),) * 2)):  # many steps, or larger ones
+        assert names(later)[0] == "vanishing gradients"
+
+
+def test_a_rare_class_that_was_not_found_in_time_is_not_waited_for():
+    told, fell = replace(FACTS, classes=(0.6, 0.36, 0.04)), curves(*np.linspace(1.1, 0.6, 20))
+    missed = Score(0.4, 0.3, 200, (1.0, 0.9, 0.3))
+    hasty = replace(evidence(0.3, 0.3, facts=told, **fell, health=(look(1e-3),) * 2), valid=missed)
+    assert names(hasty) == ["trained too short"]
+    late = replace(hasty, health=(look(1e-2),) * 2)
+    assert set(names(late)) == {"trained too short", "class imbalance ignored"}
+
+
+def test_an_uneven_loss_and_a_high_error_are_two_signs_of_one_rate():
+    """First steps of three times the weights, a loss that goes up and down a little, an error that is a little high."""
+    uneven = 0.2 + 0.024 * (-1.0) ** np.arange(30)
+    lines = (look(3.0), look(1.5e-2))
+    e = evidence(0.13, 0.13, loss=uneven, valid_loss=uneven, epochs=30, health=lines)
+    assert 0.4 < (one := rate.too_high(replace(e, train=Score(0.1, 0.04, 600))).confidence) < 0.6
+    assert rate.too_high(e).confidence > one + 0.15 and names(e) == ["learning rate too high"]
+    assert names(replace(e, health=(look(0.1), look(5e-3)))) == ["just right"]
+
+
 # -- facts
+
+
+def test_class_weights_weigh_net_floor_and_ceiling_alike():
+    """scikit-learn's losses with a weight a row; with balanced weights the trivial error is a half."""
+    from sklearn.metrics import log_loss, zero_one_loss
+
+    r = np.random.default_rng(0)
+    y = (r.random(1200) < 0.06).astype(int)
+    x = (r.normal(size=(1200, 3)) + 1.5 * y[:, None]).astype("float32")
+    p = np.stack([1 - y * 0.3 - 0.3, y * 0.3 + 0.3], 1)
+    weighted = facts.score(p, y, (0.5, 8.0))
+    each = np.where(y, 8.0, 0.5)
+    assert weighted.loss == pytest.approx(log_loss(y, p, sample_weight=each), abs=1e-9)
+    assert weighted.error == pytest.approx(zero_one_loss(y, p.argmax(1), sample_weight=each), abs=1e-9)
+    assert weighted.rows < 0.3 * facts.score(p, y).rows == 0.3 * 1200
+    data = derin.data.load((x, y), test=0, valid=0.3)
+    rule = {"optimizer": optim.Adam(3e-2), "epochs": 20, "progress": False}
+    e = gather(derin.fit(nn.Linear(1), data, class_weights="balanced", **rule))
+    assert e.floor.error == pytest.approx(0.5, abs=0.02) and e.floor.loss == pytest.approx(math.log(2), abs=0.01)
+    assert e.ceiling.error < 0.35 and e.valid.error == pytest.approx(1 - np.mean(e.valid.recall), abs=0.02)
+    assert names(e) == ["just right"]
+    plain = gather(derin.fit(nn.Linear(1), data, **rule))
+    assert plain.floor.error < 0.1 and plain.valid.rows == len(data.valid.x)
 
 
 def test_tokens_and_images_have_a_ceiling_drift_and_copies():

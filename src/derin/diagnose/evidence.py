@@ -125,7 +125,7 @@ def gather(run: Any, data: Any = None) -> Evidence:
             raise RunError(f"{error} Here: derin.diagnose(run, data).") from None
     task, experiment, targets = run.task, run.experiment, data.schema.targets
     n, judged = len(data.train.x), len(data.valid.x)
-    facts = facts_of(data)
+    facts = facts_of(data, _weights(task))
     broken = int(run.carry.broken_at) >= 0 or run.stopped == "failed"
     valid_part = data.valid if judged else data.train
     net = _net_facts(task, data.train.x, run.params)
@@ -185,6 +185,11 @@ def _columns(data: Any) -> tuple[str, ...]:
     return tuple(names.get(at, f"x{at}") for at in range(width))
 
 
+def _weights(task: Any) -> tuple[float, ...] | None:
+    """Of each class in the loss; a run that was told to mind a rare class is judged by how well it does that."""
+    return None if task.class_weights is None else tuple(float(w) for w in task.class_weights)
+
+
 def score_of(run: Any, part: Any) -> Score:
     """Of the weights that predict, on some rows of a part."""
     from derin.data.dataset import take
@@ -196,7 +201,8 @@ def score_of(run: Any, part: Any) -> Score:
     ys = part.y if isinstance(part.y, tuple) else (part.y,)
     pieces = engine.split_outputs(run.task, outputs)  # type: ignore[arg-type]  # numpy arrays are cut alike
     found = [
-        score(_probabilities(np.asarray(o), aim.kind), y) for o, y, aim in zip(pieces, ys, run.task.aims, strict=True)
+        score(_probabilities(np.asarray(o), aim.kind), y, _weights(run.task))
+        for o, y, aim in zip(pieces, ys, run.task.aims, strict=True)
     ]
     return mean_score(found)
 

@@ -1,7 +1,7 @@
 """What the rows themselves say, whatever net learns them: a floor, a ceiling, and what is wrong with the data.
 
 The floor is the trivial predictor, the ceiling scikit-learn's gradient boosting; both learn from the training rows
-and are judged on the validation rows, as the net is.
+and are judged on the validation rows, as the net is: with the weights of its classes, where it has some.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Score:
     """How wrong the predictions for some rows are.
 
     loss: cross-entropy, or squared error in deviations of the target; error: share of wrong classes, or of the
-    variance that is not explained. recall: of each class. Of several targets the means.
+    variance that is not explained; where classes have weights, both with these. rows: with weights, as many equal ones
+    as would tell as much (Kish 1965). recall: of each class. Of several targets the means.
     """
 
     loss: float
@@ -56,34 +57,39 @@ class Facts:
     width: int = 0  # columns that the trees learned from
 
 
-_known: dict[str, Facts] = {}
+Weights = tuple[float, ...] | None  # of each class
+_known: dict[tuple[str, Weights], Facts] = {}
 
 
-def facts_of(data: Any) -> Facts:
-    """Look at the rows of training and validation.   data: a Dataset; the same data are looked at once"""
+def facts_of(data: Any, weights: Weights = None) -> Facts:
+    """Look at the rows of training and validation.   data: a Dataset; the same data are looked at once
+
+    weights: of the classes in the loss of the run that is judged; who minds a rare class names it more often.
+    """
     from threadpoolctl import threadpool_limits  # scikit-learn needs it as well
 
-    if data.fingerprint not in _known:
+    key = (data.fingerprint, weights)
+    if key not in _known:
         if len(_known) > 64:
             _known.clear()
         with threadpool_limits(1):  # trees on a few rows: threads would wait for each other most of the time
-            _known[data.fingerprint] = _facts(data)
-    return _known[data.fingerprint]
+            _known[key] = _facts(data, weights)
+    return _known[key]
 
 
-def _facts(data: Any) -> Facts:
+def _facts(data: Any, weights: Weights) -> Facts:
     train, valid = _sample(data.train), _sample(data.valid)
     judged = valid if len(valid[0]) else train
     ys, answers = train[1], judged[1]
     tokens = data.schema.inputs.__class__.__name__ == "TokenInputs"
-    floor = _mean([_floor(a, b) for a, b in zip(ys, answers, strict=True)])
+    floor = _mean([_floor(a, b, weights) for a, b in zip(ys, answers, strict=True)])
     single = len(ys) == 1 and ys[0].ndim == 1
     classes: tuple[float, ...] = ()
     if single and ys[0].dtype.kind in "iu":
         classes = tuple(np.bincount(ys[0], minlength=int(max(ys[0].max(), answers[0].max())) + 1) / len(ys[0]))
     x, v = _for_trees(train[0], judged[0], tokens)
     enough = len(x) >= FEW and sum(y.size for y in ys) <= TARGETS * len(x)
-    ceiling = _mean([_boosted(x, a, v, b) for a, b in zip(ys, answers, strict=True)]) if enough else None
+    ceiling = _mean([_boosted(x, a, v, b, weights) for a, b in zip(ys, answers, strict=True)]) if enough else None
     spread, offset = (math.nan, math.nan), math.nan
     if not tokens and train[0].dtype.kind == "f":  # derin scales pixels itself
         flat = _flat(train[0])
@@ -96,10 +102,11 @@ def _facts(data: Any) -> Facts:
         shared, chance, agreeing = _shared(*_all_of(data.train, train), *valid)
     leak, leak_error, without, second = -1, math.nan, math.nan, math.nan
     if enough and single and not tokens and 1 < train[0][0].size <= COLUMNS:
-        leak, leak_error, second = _leak(x, ys[0], v, answers[0])
+        leak, leak_error, second = _leak(x, ys[0], v, answers[0], weights)
         if leak_error < LEAKS * floor.error:
             others = _no_copies(x, leak)
-            without = _boosted(x[:, others], ys[0], v[:, others], answers[0]).error if others.any() else floor.error
+            left = (x[:, others], ys[0], v[:, others], answers[0], weights)
+            without = _boosted(*left).error if others.any() else floor.error
     return Facts(
         floor,
         ceiling,
@@ -174,44 +181,53 @@ def _flat(x: np.ndarray) -> np.ndarray:
 # -- floor and ceiling
 
 
-def score(predicted: np.ndarray, y: np.ndarray) -> Score:
+def score(predicted: np.ndarray, y: np.ndarray, weights: Weights = None) -> Score:
     """predicted: probabilities [n, classes] for y int [n]; numbers [n, width] for y float [n] or [n, width]"""
     if y.dtype.kind in "iu":
         called = predicted.argmax(1)
         p = np.clip(predicted[np.arange(len(y)), y], 1e-12, 1)
+        w = _of_rows(y, weights)
+        total = max(float(w.sum()), 1e-12)
         recall = [
             float((called[y == c] == c).mean()) if (y == c).any() else math.nan for c in range(predicted.shape[1])
         ]
-        return Score(float(-np.log(p).mean()), float((called != y).mean()), len(y), tuple(recall))
+        alike = max(1, round(total**2 / max(float((w**2).sum()), 1e-12)))
+        return Score(float(-(w @ np.log(p)) / total), float(w @ (called != y) / total), alike, tuple(recall))
     y = y.reshape(len(y), -1).astype(np.float64)
     square = float(((predicted.reshape(y.shape) - y) ** 2).mean())
     return Score(square, square / max(float(y.var(0).mean()), 1e-12), len(y))
 
 
-def _floor(y: np.ndarray, judged: np.ndarray) -> Score:
+def _of_rows(y: np.ndarray, weights: Weights) -> np.ndarray:
+    """The weight of each row by its class, 1 where classes have none."""
+    return np.ones(len(y)) if weights is None else np.asarray(weights, np.float64)[y]
+
+
+def _floor(y: np.ndarray, judged: np.ndarray, weights: Weights = None) -> Score:
     """What learns nothing but how often each class comes, or the mean."""
     if y.dtype.kind in "iu":
-        counts = np.bincount(y, minlength=int(max(y.max(), judged.max())) + 1)
-        return score(np.repeat((counts / len(y))[None], len(judged), 0), judged)
+        counts = np.bincount(y, _of_rows(y, weights), int(max(y.max(), judged.max())) + 1)
+        return score(np.repeat((counts / max(counts.sum(), 1e-12))[None], len(judged), 0), judged, weights)
     return score(np.repeat(y.reshape(len(y), -1).mean(0)[None], len(judged), 0), judged)
 
 
-def _boosted(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -> Score:
+def _boosted(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray, weights: Weights) -> Score:
     """Gradient boosting as scikit-learn has it, stopped early by a part of the training rows."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     how: dict[str, Any] = {"max_iter": 60, "max_leaf_nodes": 12, "min_samples_leaf": 8, "random_state": 0,
                            "early_stopping": False, "learning_rate": 0.15}  # fmt: skip
     if y.dtype.kind not in "iu":
-        each = [HistGradientBoostingRegressor(**how).fit(x, a).predict(v) for a in y.reshape(len(y), -1).T]
-        return score(np.stack(each, 1), answers)
+        found = [HistGradientBoostingRegressor(**how).fit(x, a).predict(v) for a in y.reshape(len(y), -1).T]
+        return score(np.stack(found, 1), answers)
     here = np.unique(y)
     if len(here) < 2:
-        return _floor(y, answers)
+        return _floor(y, answers, weights)
     how["max_iter"] = max(15, 60 // len(here))
     p = np.zeros((len(v), int(max(y.max(), answers.max())) + 1))
-    p[:, here] = HistGradientBoostingClassifier(**how).fit(x, y).predict_proba(v)
-    return score(p, answers)
+    each = None if weights is None else _of_rows(y, weights)
+    p[:, here] = HistGradientBoostingClassifier(**how).fit(x, y, each).predict_proba(v)
+    return score(p, answers, weights)
 
 
 def _mean(found: list[Score]) -> Score:
@@ -303,23 +319,31 @@ def _no_copies(x: np.ndarray, leak: int) -> np.ndarray:
     return np.asarray(np.abs(away.T @ own) < COPY * np.maximum(size, 1e-12)) | (size == 0)
 
 
-def _leak(x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray) -> tuple[int, float, float]:
+def _leak(
+    x: np.ndarray, y: np.ndarray, v: np.ndarray, answers: np.ndarray, weights: Weights
+) -> tuple[int, float, float]:
     """The column that alone tells most of the target, and the error of the rule from it, of 32 bins."""
     found = []
-    rule = _class_rule if y.dtype.kind in "iu" else _number_rule
     for j in range(x.shape[1]):
         edges = np.unique(np.quantile(x[:, j], np.linspace(0, 1, 33)[1:-1]))
         at, to = np.searchsorted(edges, x[:, j]), np.searchsorted(edges, v[:, j])
-        found.append(rule(at, y, to, answers, len(edges) + 1))
+        bins = len(edges) + 1
+        if y.dtype.kind in "iu":
+            found.append(_class_rule(at, y, to, answers, bins, weights))
+        else:
+            found.append(_number_rule(at, y, to, answers, bins))
     best = int(np.argmin(found))
     others = np.asarray(found)[_no_copies(x, best)]
     return best, float(found[best]), float(others.min()) if len(others) else math.nan
 
 
-def _class_rule(at: np.ndarray, y: np.ndarray, to: np.ndarray, answers: np.ndarray, bins: int) -> float:
+def _class_rule(
+    at: np.ndarray, y: np.ndarray, to: np.ndarray, answers: np.ndarray, bins: int, weights: Weights
+) -> float:
     counts = np.zeros((bins, int(max(y.max(), answers.max())) + 1))
-    np.add.at(counts, (at, y), 1)
-    return float((counts.argmax(1)[to] != answers).mean())
+    np.add.at(counts, (at, y), _of_rows(y, weights))
+    w = _of_rows(answers, weights)
+    return float(w @ (counts.argmax(1)[to] != answers) / max(float(w.sum()), 1e-12))
 
 
 def _number_rule(at: np.ndarray, y: np.ndarray, to: np.ndarray, answers: np.ndarray, bins: int) -> float:

@@ -181,7 +181,7 @@ def _less_regularisation(e: Evidence) -> tuple[Remedy, ...]:
     return tuple(found)
 
 
-def too_short(e: Evidence) -> Verdict | None:
+def too_short(e: Evidence) -> Verdict:
     fell = falling(e.valid_loss)
     valid_still = max(
         ramp(fell, 0.02, 0.06),

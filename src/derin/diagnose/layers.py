@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from derin.diagnose.evidence import Evidence
-from derin.diagnose.fit import SECOND, excess, rate_of
-from derin.diagnose.rate import first_update, stuck, typical_update
+from derin.diagnose.fit import SECOND, early, excess, rate_of
+from derin.diagnose.rate import first_update, stuck, tiny, typical_update
 from derin.diagnose.verdict import Remedy, Verdict, ramp
 from derin.optim import Adam, ClipByGlobalNorm
 
@@ -64,10 +64,14 @@ def vanishing(e: Evidence) -> Verdict | None:
 def _vanish_in_time(e: Evidence) -> float:
     """How sure it is that a recurrent net learns nothing since no gradient reaches the first steps of its series.
 
-    A net that does learn needs them not; one whose steps are tiny has another trouble.
+    A net that does learn needs them not; one whose steps are tiny has another trouble, and where they were so few as
+    well that the weights have hardly moved, it is that of the first weights that no gradient reaches far.
     """
+    if e.back != e.back:
+        return 0.0
     step = math.log10(max(typical_update(e), 1e-12))
-    return stuck(e) * ramp(math.log10(max(e.back, 1e-30)), -2, -4) * ramp(step, -5, -4) if e.back == e.back else 0.0
+    moves = ramp(step, -5, -4) * (1 - min(tiny(e), early(e)))
+    return stuck(e) * ramp(math.log10(max(e.back, 1e-30)), -2, -4) * moves
 
 
 def exploding(e: Evidence) -> Verdict | None:

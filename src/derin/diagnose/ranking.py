@@ -33,7 +33,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "learning rate too low": ("batch too large", "trained too short", "plateau or saddle", *_FIT),
     "batch too large": ("trained too short", "plateau or saddle", *_FIT),
     "plateau or saddle": ("trained too short", *_FIT),
-    "trained too short": _FIT,
+    "trained too short": tuple(name for name in _FIT if name != "class imbalance ignored"),  # see rows.imbalance
     "class imbalance ignored": ("high bias",),
     "overtrained": ("high variance", "high bias and high variance"),
     "high bias and high variance": (),

@@ -60,6 +60,7 @@ def too_high(e: Evidence) -> Verdict | None:
     step = typical_update(e)
     stuck = ramp(e.share(e.train), 0.3, 0.8)
     worse = ramp(grew(e), 1.5, 4.0)
+    harm = 1 - (1 - ramp(unrest(e), 0.05, 0.2)) * (1 - ramp(excess(e), 0.05, 0.2))  # either is a sign, both are more
     sure = (
         0.95
         if e.broken
@@ -67,7 +68,7 @@ def too_high(e: Evidence) -> Verdict | None:
             ramp(step, *LARGE_STEP) * max(ramp(excess(e), 0.03, 0.15), ramp(unrest(e), 0.05, 0.2)),
             worse * max(stuck, ramp(unrest(e), 0.05, 0.2)),
             ramp(unrest(e), 0.08, 0.25) * ramp(step, 0.01, 0.05),
-            ramp(first_update(e), 0.3, 1.0) * max(stuck, ramp(unrest(e), 0.05, 0.2), ramp(excess(e), 0.05, 0.2)),
+            ramp(first_update(e), 0.3, 1.0) * max(stuck, harm),
         )
     )
     return Verdict(
@@ -94,14 +95,18 @@ def lacking(e: Evidence) -> float:
     return math.log10(USUAL_STEP / max(typical_update(e), 1e-12)) - math.log10(USUAL_STEPS / max(e.steps, 1))
 
 
+def tiny(e: Evidence) -> float:
+    """1 where steps are far below a thousandth of the weights."""
+    return ramp(math.log10(max(typical_update(e), 1e-12)), *(math.log10(size) for size in SMALL_STEP))
+
+
 def too_low(e: Evidence) -> Verdict | None:
     step = math.log10(max(typical_update(e), 1e-12))
-    tiny = ramp(step, math.log10(SMALL_STEP[0]), math.log10(SMALL_STEP[1]))
     small = ramp(step, math.log10(USUAL_STEP), math.log10(SMALL_STEP[0])) * ramp(lacking(e), 0.0, 0.5)
     slow = SECOND * ramp(step, math.log10(3 * USUAL_STEP), math.log10(USUAL_STEP))  # longer training does as well
     return Verdict(
         "learning rate too low",
-        max(tiny, small * unfinished(e), slow * unfinished(e))
+        max(tiny(e), small * unfinished(e), slow * unfinished(e))
         * ramp(excess(e), 0.05, 0.2)
         * max(ramp(slope(e), 0.06, 0.15), float(scaled(e))),
         {
@@ -182,9 +187,11 @@ def _left_late(e: Evidence) -> float:
 def stuck(e: Evidence) -> float:
     """1 where the loss of a net with hidden layers stands still near the trivial one, although trees learn.
 
-    A curve that stood still for most of the time and falls at last has just left the plateau.
+    A curve that stood still for most of the time and falls at last has just left the plateau. One that came down by a
+    third of the trivial loss has learned, slowly or not, even if it names few rows rightly yet.
     """
-    flat = max(ramp(abs(falling(e.loss)), 0.03, 0.01), 0.6 * _left_late(e))
+    left = float(e.loss[-1] / max(min(float(e.loss[0]), e.floor.loss), 1e-9)) if e.epochs else 1.0
+    flat = max(ramp(abs(falling(e.loss)), 0.03, 0.01) * ramp(left, 0.67, 0.8), 0.6 * _left_late(e))
     wrong = e.share(e.train)
     near = max(ramp(wrong, 0.6, 0.85), ramp(e.train.loss / max(e.floor.loss, 1e-9), 0.8, 0.95))
     possible = e.ceiling is not None and e.share(e.ceiling) < 0.7 * wrong

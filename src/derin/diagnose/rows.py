@@ -6,8 +6,9 @@ import math
 
 from derin.diagnose.evidence import Evidence
 from derin.diagnose.facts import LEAKS
-from derin.diagnose.fit import SECOND, excess
-from derin.diagnose.verdict import Remedy, Verdict, ramp
+from derin.diagnose.fit import SECOND, excess, too_short
+from derin.diagnose.rate import USUAL_STEP, USUAL_STEPS, typical_update
+from derin.diagnose.verdict import LIKELY, Remedy, Verdict, ramp
 
 
 def unnormalised(e: Evidence) -> Verdict | None:
@@ -43,7 +44,7 @@ def imbalance(e: Evidence) -> Verdict | None:
     recall, other = found[rare], found[common]
     return Verdict(
         "class imbalance ignored",
-        missed[rare] * ramp(other, 0.6, 0.8),
+        missed[rare] * ramp(other, 0.6, 0.8) * (1 - 0.8 * _may_come(e)),
         {
             "share of the rarest class": shares[rare],
             "class": e.labels[rare] if rare < len(e.labels) else rare,
@@ -59,6 +60,13 @@ def imbalance(e: Evidence) -> Verdict | None:
             Remedy("a lower threshold: run.choose_threshold('f1')"),
         ),
     )
+
+
+def _may_come(e: Evidence) -> float:
+    """1 where training was so short that the rare class may be found in time; after twice the usual way it is late."""
+    way = typical_update(e) * e.steps / (USUAL_STEP * USUAL_STEPS)
+    short = too_short(e).confidence
+    return short * (1 - ramp(way, 1, 2)) if short >= LIKELY else 0.0
 
 
 def shuffled(e: Evidence) -> Verdict | None:
