@@ -160,7 +160,7 @@ class Population:
             block.carry = jax.device_put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes), block.device)
         fresh = np.array([at in members and at not in given for at in range(block.size)])
         if fresh.any():
-            args = (*jax.device_put((block.leaves, block.keys, fresh), block.device), block.carry)
+            args = (*self._given(block)[:2], jax.device_put(fresh, block.device), block.carry)
             key = ("start", block.size, block.device)
             if key not in self.programs:
                 static = (self.tree, self.like, block.device)
@@ -257,10 +257,13 @@ class Population:
         return call
 
     def _arguments(self, block: Block) -> Any:
+        return (block.carry, *self._given(block), *self.data[block.device])
+
+    def _given(self, block: Block) -> Any:
         if block.given is None:
             mine = (block.leaves, block.keys, block.epochs, block.fold, block.alive, self.order_key)
             block.given = jax.device_put(mine, block.device)
-        return (block.carry, *block.given, *self.data[block.device])
+        return block.given
 
     def _program(self, block: Block, args: Any) -> Any:
         key = ("epoch", block.size, block.device)

@@ -68,6 +68,7 @@ class Arena:
             self.counts = [self._counts(f.train) for f in found]
         self.rows = Rows(*as_arrays(self.part))
         self.tasks: dict[Any, list[Task]] = {}
+        self.rests: dict[Any, list[list[Any]]] = {}  # the numbers of a fold's task that no trial changes
 
     def _counts(self, rows: np.ndarray) -> tuple[int, ...] | None:
         targets = self.data.schema.targets
@@ -104,7 +105,9 @@ class Arena:
         own, tree = jax.tree.flatten(experiment)
         tasks = self.tasks.get(tree) or self.tasks_of(experiment)
         if experiment.loss is None and not isinstance(experiment.class_weights, tuple):
-            return [[*own, *jax.tree.leaves(task)[len(own) :]] for task in tasks]  # a task begins with its experiment
+            if tree not in self.rests:  # a task begins with its experiment
+                self.rests[tree] = [jax.tree.leaves(task)[len(own) :] for task in tasks]
+            return [[*own, *rest] for rest in self.rests[tree]]
         return [jax.tree.leaves(same_structure(task, experiment)) for task in tasks]
 
     def _of_fold(self, task: Task, fold: int) -> Task:
