@@ -3,7 +3,7 @@
     PYTHONPATH=src python -m bench sickbed [--set written|"held out"|fresh|unseen] [--only NAME] [--write]
 
 The cases are in tests/sick: those that were there while the rules were written, those that were held out until then,
-fresh ones that were written afterwards and looked at once, and unseen ones of another hand.
+fresh ones that were written afterwards, and ones of another hand that no rule had seen when they were written.
 """
 
 from __future__ import annotations

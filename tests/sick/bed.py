@@ -20,7 +20,7 @@ SETS = {
     "written": "while the rules were written",
     "held out": "held out, then learned from",
     "fresh": "written after that",
-    "unseen": "by another hand, on other data",
+    "unseen": "by another hand, then learned from",
 }
 
 
