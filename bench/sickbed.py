@@ -1,9 +1,9 @@
 """The test bed of derin.diagnose: runs of a known cause, and which verdict comes first.
 
-    PYTHONPATH=src python -m bench sickbed [--set written|"held out"|fresh|unseen] [--only NAME] [--write]
+    PYTHONPATH=src python -m bench sickbed [--set written|"held out"|fresh|unseen|strangers] [--only NAME] [--write]
 
 The cases are in tests/sick: those that were there while the rules were written, those that were held out until then,
-fresh ones that were written afterwards, and ones of another hand that no rule had seen when they were written.
+fresh ones that were written afterwards, and twice ones of another hand that no rule had seen when they were written.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Is each unseen case sick of what it says? It is trained with its cause and with the cause removed; healthy ones stand
 beside scikit-learn's gradient boosting. derin.diagnose is not asked.
 
-    PYTHONPATH=src python tests/sick/removed.py [NAME ...]       # cases whose name holds one of these
+    PYTHONPATH=src python tests/sick/removed.py [--set unseen|strangers] [NAME ...]
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import warnings
 from typing import Any
@@ -49,10 +50,15 @@ def boosting(run: Any) -> str:
     return f"{fitted.score(judge.x.reshape(len(judge.x), -1), judge.y):.3f}, accuracy or r2"
 
 
-def main(parts: list[str]) -> None:
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--set", choices=("unseen", "strangers"), default="unseen")
+    parser.add_argument("parts", nargs="*", metavar="NAME")
+    given = parser.parse_args(argv)
+    parts = given.parts
     warnings.simplefilter("ignore")
     for case in CASES:
-        if case.set != "unseen" or (parts and not any(p in case.name for p in parts)):
+        if case.set != given.set or (parts and not any(p in case.name for p in parts)):
             continue
         run = case.train()
         print(f"{case.name} [{case.cause}]\n  as it is  {said(run)}", flush=True)
