@@ -1,9 +1,10 @@
-"""What health costs: epochs with and without it, and the compiling that it adds.
+"""What health costs: looks beside epochs, and the compiling that they add.
 
     PYTHONPATH=src python -m bench health [--rounds 5] [--write]
 
-Both train the same nets on the same rows; an epoch is timed between two callbacks, and the mean counts, since not
-every epoch is looked at. "digits" is 64-64-10 on 1,347 rows, batch 64; "large" the net and rows of `bench mlp`.
+Two trainings of the same net differ by more than looking costs, so that it is measured within one: looks and epochs
+are timed by themselves, and the cost is what all looks take as a share of what all epochs take. "digits" is 64-64-10
+on 1,347 rows, batch 64; "large" the net and rows of `bench mlp`.
 """
 
 from __future__ import annotations
@@ -27,22 +28,46 @@ def cases() -> dict[str, Any]:
     rows = np.arange(66_000)
     digits = derin.data.load("digits", test=0, valid=0.25)
     return {
-        "iris": (nn.MLP((16,), 3), derin.data.load("iris"), 400),
-        "digits": (nn.MLP((64,), 10), digits, 200),
-        "large": (large, derin.data.load(data(66_000), indices=(rows[:65_536], rows[65_536:], [])), 8),
+        "iris": (nn.MLP((16,), 3), derin.data.load("iris"), 1000),
+        "digits": (nn.MLP((64,), 10), digits, 400),
+        "large": (large, derin.data.load(data(66_000), indices=(rows[:65_536], rows[65_536:], [])), 24),
     }
 
 
-def epochs(net: Any, data: Any, count: int, health: bool) -> tuple[float, float]:
-    """Mean seconds of an epoch after the first two, and seconds spent compiling."""
+def compiling(net: Any, data: Any, health: bool) -> float:
+    """Seconds that the programs of a run take."""
     import derin
     from derin.engine.programs import seconds
 
-    before, times = sum(seconds.values()), [time.perf_counter()]
-    derin.fit(
-        net, data, epochs=count, health=health, progress=False, callbacks=[lambda _: times.append(time.perf_counter())]
-    )
-    return float(np.mean(np.diff(times)[2:])), sum(seconds.values()) - before
+    before = sum(seconds.values())
+    derin.fit(net, data, epochs=4, health=health, progress=False, callbacks=[lambda _: None])
+    return sum(seconds.values()) - before
+
+
+def looks(net: Any, data: Any, count: int) -> tuple[int, float, float, float]:
+    """(epochs from look to look, seconds of a look, of an epoch without it, looks' share of the rest): one training."""
+    import derin
+    from derin.engine.health import Watch
+
+    look, every, looked, ends = Watch.look, [0], {}, []
+
+    def timed(watch: Watch, *given: Any) -> Any:
+        begin = time.perf_counter()
+        line = look(watch, *given)
+        every[0], looked[line["epoch"]] = watch.every, time.perf_counter() - begin
+        return line
+
+    Watch.look = timed  # type: ignore[method-assign]
+    try:
+        derin.fit(net, data, epochs=count, progress=False, callbacks=[lambda _: ends.append(time.perf_counter())])
+    finally:
+        Watch.look = look  # type: ignore[method-assign]
+    begun = 2 * every[0]  # those before warm up
+    taken = {epoch: ends[epoch - 1] - ends[epoch - 2] for epoch in range(begun + 1, count)}  # not the last
+    seen = {epoch: seconds for epoch, seconds in looked.items() if epoch in taken}
+    spent = sum(seen.values())
+    rest = [taken[epoch] - seen.get(epoch, 0.0) for epoch in taken]
+    return every[0], median(list(seen.values())), median(rest), spent / sum(rest)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,19 +77,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     given = parser.parse_args(argv)
     warn_if_busy()
-    lines = ["| rows and net | epoch without | with | costs | compiling without | with |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| rows and net | looked at | epoch without a look | a look | costs | compiling without | with |",
+        "|---|---|---|---|---|---|---|",
+    ]
     everything = {}
     for name, (net, data, count) in cases().items():
-        first = {h: epochs(net, data, 4, h)[1] for h in (False, True)}
-        times: dict[bool, list[float]] = {False: [], True: []}
-        for _ in range(given.rounds):
-            for h in (False, True):
-                times[h].append(epochs(net, data, count, h)[0])
-        without, with_it = (median(times[h]) for h in (False, True))
-        cost = median([b / a - 1 for a, b in zip(times[False], times[True], strict=True)])
-        compiling = f"{first[False]:.2f} s | {first[False] + first[True]:.2f} s"
-        lines.append(f"| {name} | {without * 1e3:.2f} ms | {with_it * 1e3:.2f} ms | {cost:+.1%} | {compiling} |")
-        everything[name] = {"without": times[False], "with": times[True]}
+        first = [compiling(net, data, health) for health in (False, True)]
+        found = [looks(net, data, count) for _ in range(given.rounds)]
+        every, (look, without, cost) = found[0][0], (median(list(v)) for v in list(zip(*found, strict=True))[1:])
+        often = "every epoch" if every == 1 else f"every {every} epochs"
+        lines.append(
+            f"| {name} | {often} | {without * 1e3:.2f} ms | {look * 1e3:.2f} ms | {cost:.1%} "
+            f"| {first[0]:.2f} s | {sum(first):.2f} s |"
+        )
+        everything[name] = found
     keep(given.json, everything)
     finish("health", "Health, measured as a net trains", "\n".join(lines), given.write)
 

@@ -28,7 +28,7 @@ from derin.nn.module import layers_by_path, named_key
 
 SEEN = 256  # rows of the evaluation that activations are measured on
 LARGEST_BATCH = 256  # rows of a batch that the gradient is taken of
-SHARE = 0.04  # of an epoch's work that looking may be
+SHARE = 0.03  # of an epoch's work that looking may be
 CALL = 1000  # rows through a small net that calling a program and reading its answer takes (bench/health.py)
 EDGE = 0.025  # of the range of a sigmoid or tanh: an output this near to an end is saturated
 
@@ -87,6 +87,7 @@ class Watch:
         self.batches = jax.tree.map(lambda a: a.reshape(groups, size, *a.shape[1:]), self.batches)
         self.seen = _some(judged, SEEN).x
         self.tree: Any = None
+        self.program: Any = None  # finding it again would take a sixth of a look of a small net
         self.order: dict[str, list[str]] = {}
         work = 4 * groups * size + len(self.seen)  # a gradient is three times a pass
         self.every = math.ceil((CALL + work) / (SHARE * (CALL + 3 * n + len(data.valid.x))))
@@ -98,12 +99,13 @@ class Watch:
     def look(self, carry: Carry, key: Any, epochs: Any) -> dict[str, Any]:
         """What is seen now, as plain numbers: a line of health.jsonl."""
         args = (self.task, carry, self.batches, self.seen, key, epochs)
-        if self.tree is None:
+        if self.program is None:
             self._learn_order(args)
-        numbers = program(_numbers, *args, static=(self.size,), hasty=True)(*args)
+            self.program = program(_numbers, *args, static=(self.size,), hasty=True)
+        numbers = self.program(*args)
         found = jax.tree.unflatten(self.tree, np.asarray(numbers).tolist())
         names = [name for name in Health._fields if name not in ("layers", "weights")]
-        line: dict[str, Any] = {"epoch": int(carry.epoch), "step": int(carry.step)}
+        line: dict[str, Any] = {"epoch": carry.epoch.item(), "step": carry.step.item()}
         line |= {name: _short(getattr(found, name)) for name in names}
         for part in ("layers", "weights"):
             each = getattr(found, part)

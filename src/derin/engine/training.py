@@ -229,8 +229,8 @@ def train(
     epochs = np.int32(experiment.epochs)
     judged = len(data.valid.x) > 0 or bool(experiment.metrics)
     names = [name for name, _, _ in engine.metric_names(task)] if judged else []
-    done, stopped, losses = int(carry.epoch), "", list(begun or [])
-    before_all = done
+    done, step, over = carry.epoch.item(), carry.step.item(), carry.done.item()  # .item() is the quickest way to read
+    before_all, stopped, losses = done, "", list(begun or [])
     saved = time.monotonic() if folder and folder.checkpoint() else -math.inf
     run = Run(experiment, data.schema, task, carry, history, folder, data)
     run.health = list(health)
@@ -261,31 +261,31 @@ def train(
                 folder.save(done, carry, status, losses)
 
         while True:
-            if turned := not stopped and wheel.calls(carry.step):
-                here = Here(int(carry.step), done, save, progress.say, interrupted)
+            if turned := not stopped and wheel.calls(step):
+                here = Here(step, done, save, progress.say, interrupted)
                 experiment, stopped = wheel.turn(experiment, here)
                 task = same_structure(task, experiment).replace(experiment=experiment)
                 run.experiment, run.task, run.begun = experiment, task, losses
                 if watch:
                     run.catch_up()  # what was put off is looked at with the numbers it had
-                    watch.task = task.structure_only()
+                    watch.task, watch.program = task.structure_only(), None
                 epochs, progress.epochs = np.int32(experiment.epochs), experiment.epochs
-            if stopped or done >= experiment.epochs or bool(carry.done):
-                stopped = stopped or ("early stopping" if bool(carry.done) else "finished")
+            if stopped or done >= experiment.epochs or over:
+                stopped = stopped or ("early stopping" if over else "finished")
                 if turned:  # what was asked in the last epoch was written down as of a run that goes on
                     save(stopped)
                 break
             begin, before = time.perf_counter(), sum(seconds.values())
             carry, report = run_epoch(task.structure_only(), carry, key, epochs, losses, called)
-            run.carry = carry
+            run.carry, step, over = carry, carry.step.item(), carry.done.item()
             if report is None:
                 if interrupted:
                     run.begun, stopped = losses, "interrupted"
                     save(stopped)
                 continue
-            losses, report = [], jax.device_get(report)
+            losses, report = [], jax.tree.map(np.asarray, report)
             compile_seconds = sum(seconds.values()) - before
-            if int(carry.broken_at) >= 0:
+            if carry.broken_at.item() >= 0:
                 progress.end()
                 run.stopped = "failed"
                 look()
@@ -296,11 +296,11 @@ def train(
                 raise failure
             done += 1
             values = _values(report, names, len(data.valid.x) > 0)
-            history.append({"epoch": done, "step": int(carry.step)} | values)
+            history.append({"epoch": done, "step": step} | values)
             if folder:
                 folder.append(history[-1])
-            progress.epoch(done, values, int(carry.step), time.perf_counter() - begin, compile_seconds)
-            last = done == experiment.epochs or bool(carry.done)
+            progress.epoch(done, values, step, time.perf_counter() - begin, compile_seconds)
+            last = done == experiment.epochs or over
             looked = look() if watch and watch.due(done, last) else None
             seen = EpochReport(
                 done, experiment.epochs, values, carry.params, carry.state, folder.path if folder else None, looked
@@ -310,17 +310,17 @@ def train(
                 stopped = "a callback stopped it"
             if interrupted:
                 stopped = "interrupted"
-            if bool(carry.done):
+            if over:
                 stopped = "early stopping"
             last = done == experiment.epochs or bool(stopped)
             if folder and (last or time.monotonic() - saved > SAVE_EVERY):
                 folder.save(done, carry, stopped or ("finished" if last else "running"))
                 saved = time.monotonic()
     progress.end()
-    if watch and done > before_all and not losses and run.looked_at != int(carry.step):
+    if watch and done > before_all and not losses and run.looked_at != step:
         look(shown=False)  # this epoch became the last one after it was passed over
     if stopped in ("finished", "early stopping"):
-        wheel.end(Here(int(carry.step), done, save, progress.say, interrupted))
+        wheel.end(Here(step, done, save, progress.say, interrupted))
     run.stopped = stopped
     return run
 
