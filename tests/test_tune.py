@@ -174,6 +174,28 @@ def test_rules_by_hand():
     ]
 
 
+def test_of_equal_scores_the_smaller_validation_loss_goes_on(data):
+    """A few rows give few different accuracies; by who came first, fewer than 1/factor went on."""
+    from derin.tune.samplers import Random
+    from derin.tune.search import Search, Settings
+    from derin.tune.space import Space
+
+    tied = [Arrived(i, -0.9, loss) for i, loss in enumerate((0.4, 0.3, 0.2, float("nan")))]
+    assert [ASHA(factor=2).keeps(a, sorted(tied[:i], key=rank)) for i, a in enumerate(tied)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert [c.number for c in SuccessiveHalving(factor=2).chosen(tied, 1, 0)] == [1, 2]
+
+    experiment = space(epochs=2, metrics=("accuracy",))
+    run = Search(experiment, Space.of(experiment), data, Settings(trials=12, sampler=Random(), pruner=ASHA(), slots=4))
+    run.run(lambda _: None)
+    pruned = {t.number: t.members[0]["valid_loss"] for t in run.trials if t.state == "pruned"}
+    assert pruned and pruned.items() <= {a.number: a.loss for a in run.arrived[0, 1]}.items()
+
+
 @pytest.mark.slow
 def test_few_slots_are_idle_in_a_long_asha(data):
     from derin.tune.samplers import Random

@@ -249,12 +249,15 @@ class Search:
 
     def _goes_on(self, trial: Trial, pruner: Pruner) -> bool:
         """Whether a trial leaves its rung, by a rule that decides at once."""
-        here = Arrived(trial.number, self._score(trial))
+        here = self._arrived(trial)
         bracket = pruner.bracket(trial.number, self.fixed(trial.number).epochs)
         before = self.arrived.setdefault((bracket, trial.epochs), [])
         goes_on = pruner.keeps(here, before)
         bisect.insort(before, here, key=rank)
         return goes_on
+
+    def _arrived(self, trial: Trial) -> Arrived:
+        return Arrived(trial.number, self._score(trial), statistics.fmean(m["valid_loss"] for m in trial.members))
 
     def _score(self, trial: Trial) -> float:
         """Smaller is better; inf for a trial that diverged."""
@@ -308,7 +311,7 @@ class Search:
         """All have come to a rung: the rule says who goes on, with whose weights."""
         rung, pruner = min(self.waiting), self.settings.pruner
         numbers = self.waiting.pop(rung)
-        arrived = [Arrived(n, self._score(self.trials[n])) for n in numbers]
+        arrived = [self._arrived(self.trials[n]) for n in numbers]
         chosen = pruner.chosen(arrived, rung, self.settings.seed) if pruner else []
         weights = {c.number: self.parked[c.source] for c in chosen}
         ended = set(numbers) - {c.number for c in chosen}
