@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -50,9 +51,9 @@ def run(name: str, cache: Path) -> Seen:
     return Seen(seconds, megabytes, json.loads(said)["accuracy"])
 
 
-def run_program(program: str, cache: Path) -> tuple[float, float, str]:
+def run_program(program: str, cache: Path, arguments: Sequence[str] = ()) -> tuple[float, float, str]:
     """Run a program of bench/ once.   -> seconds, peak megabytes, the last line it printed"""
-    command = [sys.executable, str(ROOT / "bench" / program)]
+    command = [sys.executable, str(ROOT / "bench" / program), *arguments]
     env = environment(
         JAX_COMPILATION_CACHE_DIR=str(cache),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",

@@ -2,31 +2,32 @@
 
 import json
 import multiprocessing
+import sys
 
 import numpy as np
 import optuna
 import torch
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import nn
 
 EPOCHS, BATCH, RUNGS = 27, 64, (1, 3, 9)
 _here = {}
 
 
-def start():
+def start(seed):
     torch.set_num_threads(1)
     x, y = load_digits(return_X_y=True)
-    parts = train_test_split(x.astype(np.float32), y, test_size=0.2, stratify=y, random_state=0)
-    mean, deviation = parts[0].mean(0), parts[0].std(0) + 1e-7
-    x, xv, y, yv = parts
-    tensors = [torch.from_numpy(a) for a in ((x - mean) / deviation, y, (xv - mean) / deviation, yv)]
-    _here["data"] = tensors
+    rows = np.random.default_rng(seed).permutation(1797)
+    mean, deviation = x[rows[:1437]].mean(0), x[rows[:1437]].std(0)
+    x = ((x - mean) / np.where(deviation == 0, 1, deviation)).astype(np.float32)
+    parts = x[rows[:1437]], y[rows[:1437]], x[rows[1437:]], y[rows[1437:]]
+    _here["data"] = [torch.from_numpy(a) for a in parts]
 
 
-def train(state, rate, decay, drop, first, last):
+def train(state, seed, rate, decay, drop, first, last):
     """Train from one rung to the next; what was trained before comes in `state`."""
     x, y, xv, yv = _here["data"]
+    torch.manual_seed(seed + first)
     net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Dropout(drop), nn.Linear(32, 10))
     optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=decay)
     if state is not None:
@@ -45,16 +46,17 @@ def train(state, rate, decay, drop, first, last):
     return score, (net.state_dict(), optimizer.state_dict())
 
 
-def main():
+def main(seed):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0), pruner=pruner)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=seed), pruner=pruner)
     best, total = 0.0, 0
-    with multiprocessing.get_context("spawn").Pool(2, start) as pool:
+    with multiprocessing.get_context("spawn").Pool(2, start, (seed,)) as pool:
 
         def begin():
             trial = study.ask()
             values = (
+                (1000 * seed + trial.number) * EPOCHS,  # the seed of its weights, its dropout and the order of the rows
                 trial.suggest_float("rate", 1e-4, 1e-1, log=True),
                 trial.suggest_float("decay", 1e-5, 1e-1, log=True),
                 trial.suggest_float("drop", 0.0, 0.5),
@@ -84,4 +86,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))
