@@ -40,9 +40,26 @@ class Sequential(Module):
         self.layers = _as_layers(self, self.layers)
 
     def forward(self, x: Any) -> Any:
-        for layer in self.layers:
-            x = layer(x)
+        layers: tuple[Any, ...] = self.layers
+        done = None  # a max pooling that its convolution has done already
+        for i, layer in enumerate(layers):
+            if layer is done:
+                continue
+            pool = self._early_pool(i)
+            if pool is None:
+                x = layer(x)
+            else:
+                x, done = layer(x, pool=pool), pool
         return x
+
+    def _early_pool(self, i: int) -> Any:
+        """The max pooling that the convolution at i may do, unless somebody looks at what single layers put out."""
+        third = self.layers[i + 2] if i + 2 < len(self.layers) else None
+        if not (type(third).__name__.startswith("MaxPool") and self._bound().unwatched):
+            return None  # before an import that few nets need
+        from derin.nn.conv_pool import early_pool
+
+        return early_pool(*self.layers[i : i + 3])
 
 
 class Residual(Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 
@@ -45,7 +45,8 @@ class _ConvNd(Module):
         if self.padding == "same" and {*per_axis(self.stride, 1)} != {1}:
             raise SpecError(f'{who}: padding="same" needs stride 1, got stride={self.stride}.')
 
-    def forward(self, x: jax.Array) -> jax.Array:
+    def forward(self, x: jax.Array, pool: Any = None) -> jax.Array:
+        """pool: a max pooling to be done before the bias, where Sequential finds that it may be."""
         n, window = len(self._axes), self._window()
         float_input(self, x, f"[batch, {', '.join(self._axes)}, channels]", n + 2, exactly=True)
         some_in_each_row(self, x)
@@ -66,7 +67,12 @@ class _ConvNd(Module):
         shape = (self.features, c // self.groups, *window.size)
         default = Uniform(1 / math.sqrt(math.prod(shape[1:])))
         w = self.param("weight", self.weight_init or default, shape)
-        y = conv(x, w.astype(x.dtype), window, self.groups)
+        if pool is None:
+            y = conv(x, w.astype(x.dtype), window, self.groups)
+        else:
+            from derin.nn.conv_pool import conv_pool
+
+            y = conv_pool(x, w.astype(x.dtype), window, pool.over(window.out(x.shape[1:-1])), self.groups)
         if self.bias:
             y = y + self.param("bias", self.bias_init or default, (self.features,)).astype(x.dtype)
         return y

@@ -79,6 +79,11 @@ class Run:
     calls: Counter = field(default_factory=Counter)
     trace: Any = field(default_factory=_trace)
 
+    @property
+    def unwatched(self) -> bool:
+        """Nobody looks at what single layers put out, or changes it: only the last output counts."""
+        return self.seen is None and self.declared is None and not self.nudge
+
     def read(self, path: str, want: Declared) -> jax.Array:
         if self.declared is not None:  # init: note the shape, lend a stand-in
             known = self.declared.setdefault(path, want)

@@ -95,7 +95,11 @@ class _MaxPoolNd(Module):
 
     def forward(self, x: jax.Array) -> jax.Array:
         array_input(self, x, f"[batch, {', '.join(self._axes)}, channels]", len(self._axes) + 2, exactly=True)
-        return max_pool(x, _window(self, self._axes, x.shape[1:-1], self.padding, self.dilation, self.ceil_mode))
+        return max_pool(x, self.over(x.shape[1:-1]))
+
+    def over(self, sizes: Sizes) -> Window:
+        """The window, for maps of these sizes."""
+        return _window(self, self._axes, sizes, self.padding, self.dilation, self.ceil_mode)
 
 
 class MaxPool1d(_MaxPoolNd):
