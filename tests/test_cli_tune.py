@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import derin
-import derin.cli.commands
 from derin import nn, optim
 from derin.cli import run as command
 from derin.cli.options import as_options, seconds_of

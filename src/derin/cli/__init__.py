@@ -1,10 +1,12 @@
 """The `derin` command: what a person types, and what comes back.
 
-    main      exit codes, errors as one line, warnings as notes       commands  what each command does
+    main      exit codes, errors as one line, warnings as notes       commands  those about data and runs
     tuning    tune, cv, study and retest                              studies   what they say
     tracing   trace                                                   diagnosing   diagnose
     sitting   set, pause, continue, stop, status, watch, replay, rewind, branch
     reporting report, of a run or a study
+    answers   what makes a command of a function                      arguments what can stand behind it
+    asked     data, experiments, folders and runs that it names       told      what is said of them
     options   what the commands that read data have in common         files     experiment files, read and written
     show      tables and curves as text                               predictions   predictions as CSV and Parquet
 
@@ -52,8 +54,8 @@ def raise_if_interrupted() -> None:
 
 def all_commands() -> Any:
     """The app, with the commands of every module."""
-    from derin.cli import curing, diagnosing, reporting, sitting, tracing  # noqa: F401  they add theirs
-    from derin.cli.tuning import app
+    from derin.cli import commands, curing, diagnosing, reporting, sitting, tracing, tuning  # noqa: F401  they add theirs
+    from derin.cli.answers import app
 
     return app
 

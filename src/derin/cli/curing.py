@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-from derin.cli.commands import Answer, AsJson, MovedData, Quiet, RunPath, _quoted, _run_with, command
+from derin.cli.answers import Answer, command
+from derin.cli.arguments import AsJson, MovedData, Quiet, RunPath
+from derin.cli.asked import run_with
 from derin.cli.options import Text, Texts, option
 from derin.cli.studies import in_columns
+from derin.cli.told import quoted
 
 if TYPE_CHECKING:
     from derin.diagnose.remedies import Cure
@@ -43,12 +46,12 @@ def cure(
     better the metric is than with nothing changed."""
     from derin.diagnose.remedies import try_remedies
 
-    run = _run_with(path, data)
+    run = run_with(path, data)
     found = try_remedies(
         run, remedies=only, seeds=seeds, epochs=epochs, metric=metric, progress=not (quiet or as_json)
     )  # fmt: skip
     best = None if found.best is None else found.best.treatment.name
-    moved = f" --data {_quoted(data)}" if data is not None else ""  # the file of a remedy names the old place
+    moved = f" --data {quoted(data)}" if data is not None else ""  # the file of a remedy names the old place
     rows = [{k: _plain(v) for k, v in row.items()} for row in found.table.to_dicts()]
     for row in rows:
         row["command"] += moved if row["command"] else ""

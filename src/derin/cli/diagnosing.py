@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from derin.cli.commands import Answer, AsJson, MovedData, RunPath, _run_with, command
+from derin.cli.answers import Answer, command
+from derin.cli.arguments import AsJson, MovedData, RunPath
+from derin.cli.asked import run_with
 from derin.cli.options import Text, option
 
 Pictures = Annotated[
@@ -26,7 +28,7 @@ def diagnose(path: RunPath, pictures: Pictures = None, data: MovedData = None, a
     weights, labels, leaks and drift. Each comes with its numbers, the course's concept and remedies, best first."""
     from derin.diagnose.doctor import diagnose as diagnosis_of
 
-    run = _run_with(path, data)
+    run = run_with(path, data)
     found = diagnosis_of(run)
     written: list[str] = []
     if pictures is not None:

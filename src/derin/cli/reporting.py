@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from derin.cli.commands import Answer, AsJson, MovedData, RunOrStudy, _run_with, command
+from derin.cli.answers import Answer, command
+from derin.cli.arguments import AsJson, MovedData, RunOrStudy
+from derin.cli.asked import run_with
 from derin.cli.options import Text, option
 
 PageOut = Annotated[Text, option("--out", "-o", metavar="FILE.html", help="The file to write (RUN/report.html).")]
@@ -40,6 +42,6 @@ def report(
             raise RunError(f"a report is a page, named .html; got {out!r}.")
         written = load_study(path).page(file, lang)
     else:
-        written = _run_with(path, data).report(out, lang)
+        written = run_with(path, data).report(out, lang)
     size = written.stat().st_size
     return Answer({"path": path, "out": str(written), "bytes": size}, f"{written}: {size / 1024:.0f} KiB")

@@ -12,8 +12,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from derin.cli.commands import Answer, AsJson, MovedData, Quiet, RunPath, _load, _quoted, command
+from derin.cli.answers import Answer, command
+from derin.cli.arguments import AsJson, MovedData, Quiet, RunPath
+from derin.cli.asked import load_data
 from derin.cli.options import Text, Texts, argument, option
+from derin.cli.told import quoted
 
 if TYPE_CHECKING:
     from derin.engine.folder import RunFolder
@@ -69,7 +72,7 @@ def set_(run: RunPath, assignments: Assignments = None, reason: Why = "", as_jso
     if training and len({line["request"] for line in found}) < len(requests):
         lines.append(f"{run} takes it up at the end of the epoch, or chunk, that it is in")
     elif not training:
-        lines.append(f"nobody trains {run} now; it holds from `derin resume {_quoted(run)}` on")
+        lines.append(f"nobody trains {run} now; it holds from `derin resume {quoted(run)}` on")
     return Answer({"path": run, "asked": changes, "training": training, "journal": found}, "\n".join(lines))
 
 
@@ -209,9 +212,9 @@ def rewind(run: RunPath, epoch: EpochNumber, out: RewindOut = None, data: MovedD
 
     old = load(run)
     new = again(old, epoch, out, _moved(old, data), progress=not (quiet or as_json))
-    text = f"{new.path}: {run} as it was after epoch {epoch}\n\nnext    derin set {_quoted(new.path)} PATH=VALUE\n"
+    text = f"{new.path}: {run} as it was after epoch {epoch}\n\nnext    derin set {quoted(new.path)} PATH=VALUE\n"
     values = {"path": run, "out": str(new.path), "epochs": len(new.history)}
-    return Answer(values, f"{text}        derin resume {_quoted(new.path)}")
+    return Answer(values, f"{text}        derin resume {quoted(new.path)}")
 
 
 @command(
@@ -242,7 +245,7 @@ def branch(run: RunPath, set: BranchSet = None, epochs: BranchEpochs = None, ado
         lines.append(f"asked {run} for it")
     else:
         command = " ".join(f'"{text}"' if " " in text else text for text in set)
-        lines += [] if adopt else ["", f"to adopt it:  derin set {_quoted(run)} {command}"]
+        lines += [] if adopt else ["", f"to adopt it:  derin set {quoted(run)} {command}"]
         lines += ["not adopted"] if adopt else []
     values = {
         "path": run,
@@ -281,7 +284,7 @@ def _changes(texts: list[str]) -> dict[str, Any]:
 
 
 def _moved(run: Any, data: str | None) -> Any:
-    return _load(data, run.about_data["options"]) if data is not None else None
+    return load_data(data, run.about_data["options"]) if data is not None else None
 
 
 def _history(folder: RunFolder) -> list[dict[str, Any]]:
@@ -319,7 +322,7 @@ def _status_line(run: str, about: dict[str, Any]) -> str:
     who = f", process {about['writer']}" if about["writer"] else ""
     ago = f", the last {time_in_words(about['seconds_ago'])} ago" if about["epochs"] and about["writer"] else ""
     on = about["writer"] is None and about["epochs"] < about["of"] and about["status"] != "early stopping"
-    more = f"; to go on: derin resume {_quoted(run)}" if on else ""
+    more = f"; to go on: derin resume {quoted(run)}" if on else ""
     return f"{run}: {about['status']}{who}, {about['epochs']} of {about['of']} epochs{ago}{more}"
 
 

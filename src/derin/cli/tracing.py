@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from derin.cli.commands import Answer, AsJson, MovedData, RunPath, _refuse_existing, _run_with, _write_new, command
+from derin.cli.answers import Answer, command
+from derin.cli.arguments import AsJson, MovedData, RunPath
+from derin.cli.asked import refuse_existing, run_with, write_new
 from derin.cli.options import Text, option
 
 Row = Annotated[int | None, option("--row", metavar="N", help="Which row of the part, counted from 0.")]
@@ -60,10 +62,10 @@ def trace(
     if suffix not in WRITERS:
         raise SpecError(f"--out {out}: the file's name must end in one of {', '.join(WRITERS)}.")
     if out:
-        _refuse_existing(Path(out))
+        refuse_existing(Path(out))
     from derin.trace.of_run import first_not_finite, trace_row
 
-    run = _run_with(path, data)
+    run = run_with(path, data)
     if nan:
         found = first_not_finite(run)
         shown, values, text = found.trace, found.to_dict(), found.to_text()
@@ -71,7 +73,7 @@ def trace(
         shown = trace_row(run, row, part)  # type: ignore[arg-type]
         values, text = {}, ""
     if out:
-        _write_new(Path(out), _as(suffix, shown, form, layout))
+        write_new(Path(out), _as(suffix, shown, form, layout))
         text = f"{text}\nwritten to {out}".strip()
         return Answer(values | {"file": out}, text)
     if as_json:

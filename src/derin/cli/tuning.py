@@ -10,33 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from derin.cli.commands import (
-    Answer,
-    AsJson,
-    DataOfFile,
-    Epochs,
-    Net,
-    Quiet,
-    RunPath,
-    Set,
-    SourceToFit,
-    _about,
-    _assigned,
-    _existing,
-    _experiment,
-    _in_a_line,
-    _in_folder,
-    _interrupted_at_once,
-    _load,
-    _quoted,
-    _refuse_existing,
-    _run,
-    _unused,
-    _what_to_train,
-    app,
-    command,
+from derin.cli.answers import Answer, app, command
+from derin.cli.arguments import AsJson, DataOfFile, Epochs, Net, Quiet, RunPath, Set, SourceToFit
+from derin.cli.asked import (
+    assigned,
+    existing,
+    experiment_for,
+    in_folder,
+    load_data,
+    load_run,
+    refuse_existing,
+    what_to_train,
 )
 from derin.cli.options import Text, Texts, argument, as_options, option, seconds_of, with_data_options
+from derin.cli.told import about, in_a_line, interrupted_at_once, quoted, unused_columns
 
 if TYPE_CHECKING:
     from derin.engine import Experiment
@@ -154,13 +141,13 @@ def tune(
     _refuse_a_limit(reading)
     limit = seconds_of(time_limit) if time_limit is not None else None
     rules = sampler_of(sampler), pruner_of(pruner)  # a wrong name is told before anything is read
-    experiment, source, reading, name = _what_to_train(source, data, reading)
+    experiment, source, reading, name = what_to_train(source, data, reading)
     if out is not None:
-        _refuse_existing(Path(out))
-    dataset = _load(source, reading)
-    space, ready = _space(_experiment(dataset, experiment, net, set, epochs, None), tune)
+        refuse_existing(Path(out))
+    dataset = load_data(source, reading)
+    space, ready = _space(experiment_for(dataset, experiment, net, set, epochs, None), tune)
     if not silent:
-        print(_about(dataset, space), *_about_space(space, ready), sep="\n", file=sys.stderr)
+        print(about(dataset, space), *_about_space(space, ready), sep="\n", file=sys.stderr)
 
     def searched_in(path: Path) -> Study:
         return search(
@@ -169,7 +156,7 @@ def tune(
             workers=workers, ray=ray,
         )  # fmt: skip
 
-    study = _in_folder(name, out, "studies", searched_in)
+    study = in_folder(name, out, "studies", searched_in)
     return study if isinstance(study, Answer) else _searched(study, dataset, refit, silent)
 
 
@@ -201,13 +188,13 @@ def cv(
     from derin.tune.study import cross_validate
 
     silent = quiet or as_json
-    experiment, source, reading, _ = _what_to_train(source, data, reading)
+    experiment, source, reading, _ = what_to_train(source, data, reading)
     if out is not None:
-        _refuse_existing(Path(out))
-    dataset = _load(source, reading)
-    experiment = _experiment(dataset, experiment, net, set, epochs, None)
+        refuse_existing(Path(out))
+    dataset = load_data(source, reading)
+    experiment = experiment_for(dataset, experiment, net, set, epochs, None)
     if not silent:
-        print(_about(dataset, experiment), file=sys.stderr)
+        print(about(dataset, experiment), file=sys.stderr)
     study = cross_validate(experiment, dataset, folds=folds, seeds=seeds, metric=metric, out=out, progress=not silent)
     if study.state == "interrupted":
         if study.path is None:
@@ -282,8 +269,8 @@ def retest(path: RunPath, data: TodaysData = None, quiet: Quiet = False, as_json
     from derin.cli.studies import retest_report
     from derin.tune.local import retest as search_nearby
 
-    run = _run(path)
-    dataset = _load(_existing(data), run.about_data["options"]) if data is not None else None
+    run = load_run(path)
+    dataset = load_data(existing(data), run.about_data["options"]) if data is not None else None
     found = search_nearby(run, dataset, progress=not (quiet or as_json))
     values, text = retest_report(path, found)
     return Answer(values, text)
@@ -295,13 +282,13 @@ def resume_study(path: Path, data: str | None, silent: bool) -> Answer:
     from derin.tune.study import load
 
     study = load(path)
-    dataset = _load(data, study.about_data["options"]) if data is not None else study.load_data()
+    dataset = load_data(data, study.about_data["options"]) if data is not None else study.load_data()
     if data is not None and dataset.fingerprint != study.about_data["fingerprint"]:
         raise RunError(f"{data} does not hold the data of {path}. Bring them back as they were, or start a new study.")
     try:
         study = study.resume(dataset, progress=not silent)
     except KeyboardInterrupt:
-        return _interrupted_at_once(path)
+        return interrupted_at_once(path)
     return _searched(study, dataset, refit=study.space is not None, silent=silent)
 
 
@@ -330,7 +317,7 @@ def _space(experiment: Experiment, tune: list[str] | None) -> tuple[Experiment, 
     from derin.tune.ready import ready_space
 
     for text in tune or []:
-        experiment = _assigned(experiment, text, "--tune")
+        experiment = assigned(experiment, text, "--tune")
         path = text.partition("=")[0].strip()
         if not spec.distributions(spec.get(experiment, path)):
             raise SpecError(f"--tune {text}: this is one value; a range is log(1e-4,1e-1), or choice(32,64). "
@@ -360,9 +347,9 @@ def _searched(study: Study, dataset: Any, refit: bool, silent: bool) -> Answer:
     if study.state == "interrupted":
         return _to_go_on(study)
     values = study_values(study)
-    values["notes"] = [as_options(note) for note in [*dataset.notes, *_unused(dataset)]]
+    values["notes"] = [as_options(note) for note in [*dataset.notes, *unused_columns(dataset)]]
     if not study.ranked():
-        raise RunError(f"{no_best(study)} The trials are kept: derin study show {_quoted(study.path)}")
+        raise RunError(f"{no_best(study)} The trials are kept: derin study show {quoted(study.path)}")
     report = _report(study)
     values["report"] = None if report is None else str(report)
     lines = best_in_lines(study)
@@ -376,7 +363,7 @@ def _searched(study: Study, dataset: Any, refit: bool, silent: bool) -> Answer:
         values["run"] = str(run.path)
         if len(dataset.test.x):
             values["test"] = run.evaluate("test")
-            lines.append(f"test    {_in_a_line(values['test'])}")
+            lines.append(f"test    {in_a_line(values['test'])}")
         else:
             lines.append("test    none: no rows were kept back for it")
         lines.append(f"run     {run.path}")
@@ -418,12 +405,12 @@ def _best_run(study: Study, dataset: Any, silent: bool) -> Any:
 
 
 def _next_of(study: Study) -> list[str]:
-    path = _quoted(study.path)
+    path = quoted(study.path)
     if study.state in ("interrupted", "not finished"):
         return [f"next    derin resume {path}"]
     lines = [f"next    derin study show {path}"]
     if study.path is not None and (study.path / "best").is_dir():
-        lines.append(f"        derin predict {_quoted(study.path / 'best')} NEW_ROWS -o predictions.csv")
+        lines.append(f"        derin predict {quoted(study.path / 'best')} NEW_ROWS -o predictions.csv")
     return lines
 
 
@@ -431,6 +418,6 @@ def _to_go_on(study: Study) -> Answer:
     """The answer after Ctrl-C."""
     from derin.cli.studies import ended, study_values
 
-    again = f"derin resume {_quoted(study.path)}"
+    again = f"derin resume {quoted(study.path)}"
     print(f"derin: interrupted ({ended(study)}); all of it is kept. To go on:\n    {again}", file=sys.stderr)
     return Answer(study_values(study) | {"resume": again}, "", 130)
