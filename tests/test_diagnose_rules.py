@@ -257,6 +257,50 @@ def test_a_leak_with_a_copy_of_itself_is_still_a_leak():
     assert rows.leak(evidence(facts=found)).confidence == 1.0
 
 
+def test_a_column_that_says_most_of_a_number_is_no_leak():
+    """It leaves a fifth of the squares: wrong by nearly half as much as the mean is. Of classes that is far less."""
+    some = replace(FACTS, classes=(), floor=Score(1.0, 1.0, 200), without_leak=1.0, next_error=0.9)
+    assert rows.leak(evidence(facts=replace(some, leak_error=0.2))).confidence == 0
+    assert rows.leak(evidence(facts=replace(some, leak_error=0.01))).confidence == 1
+    of_classes = replace(some, classes=(0.5, 0.5), leak_error=0.2)
+    assert 0.5 < rows.leak(evidence(facts=of_classes)).confidence < 1
+
+
+def test_a_line_through_few_rows_is_judged_by_its_error_per_degree_of_freedom():
+    number = replace(FACTS, classes=(), floor=Score(1.0, 1.0, 200), ceiling=Score(0.4, 0.4, 200))
+    given = dict(train=0.22, valid=0.75, rows=60, hidden=0, facts=number)
+    assert names(evidence(**given, weights=31))[0] == "high bias and high variance"
+    assert names(evidence(**given, weights=4))[0] == "high variance"  # what it leaves is what it leaves of any rows
+    assert names(evidence(**given | {"hidden": 1}, weights=31))[0] == "high variance"
+
+
+def test_where_nothing_learns_a_plateau_is_listed_behind_shuffled_labels():
+    nothing = replace(FACTS, ceiling=Score(1.12, 0.66, 200))
+    lost = {"train": Score(1.09, 0.62, 600, (0.3,) * 3), "valid": Score(1.1, 0.65, 200, (0.3,) * 3)}
+    e = replace(evidence(**curves(*[1.09] * 30), facts=nothing, health=(look(), look(slope=0.01))), **lost)
+    found = [v.name for v in (*judged(e).verdicts, *judged(e).suspected)]
+    assert found[:2] == ["shuffled labels", "plateau or saddle"]
+
+
+def test_what_learns_as_little_as_trees_do_is_not_just_right():
+    nothing = replace(FACTS, ceiling=Score(1.12, 0.60, 200))
+    lost = {"train": Score(1.0, 0.44, 600, (0.5,) * 3), "valid": Score(1.05, 0.53, 200, (0.5,) * 3)}
+    slowly = curves(*np.linspace(1.09, 1.0, 30), share=1.02)
+    assert names(replace(evidence(**slowly, facts=nothing), **lost))[0] != "just right"
+
+
+def test_running_statistics_of_the_last_few_rows_mislead_whatever_the_last_look_says():
+    level = (look(), look(), look())  # both modes have one loss
+    given = dict(train=0.25, valid=0.27, batch=6, norms=1, health=level)
+    found = layers.batchnorm(evidence(**given, momentum=0.99))
+    assert found.confidence == 1 and found.evidence["rows behind the running statistics"] == pytest.approx(
+        6.12, abs=0.01
+    )
+    assert layers.batchnorm(evidence(**given, momentum=0.1)).confidence < 0.5
+    assert layers.batchnorm(evidence(**given | {"batch": 64}, momentum=0.99)).confidence < 0.5
+    assert layers.batchnorm(evidence(**given, momentum=0.0)).evidence["rows behind the running statistics"] == 600
+
+
 def test_several_numbers_have_a_ceiling():
     r = np.random.default_rng(0)
     x = r.normal(size=(300, 3)).astype("float32")

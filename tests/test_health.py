@@ -196,5 +196,6 @@ def test_a_short_run_in_memory_is_looked_at_when_it_is_asked_for(tmp_path):
     assert json.dumps(put_off.health[1:]) == json.dumps([line for line in now if line]) and not put_off.unseen
     kept = fitted(nn.MLP((7,), 1), epochs=3, out=tmp_path / "run")
     assert json.dumps(put_off.health) == json.dumps(kept.health)
-    long = fitted(nn.MLP((7,), 1), epochs=3 * 27 * LOOKS_KEPT)
+    every = Watch(put_off.task, put_off.data).every
+    long = fitted(nn.MLP((7,), 1), epochs=2 * every * LOOKS_KEPT)
     assert len(long.unseen) < LOOKS_KEPT < len(long.health)

@@ -21,7 +21,7 @@ SETS = {
     "held out": "held out, then learned from",
     "fresh": "written after that",
     "unseen": "by another hand, then learned from",
-    "strangers": "by another hand again, at first sight",
+    "strangers": "by a third hand, then learned from",
 }
 
 

@@ -45,9 +45,10 @@ def _run_of(run: Any) -> Any:
 def judged(e: Evidence) -> Diagnosis:
     """What the rules make of this evidence.
 
-    A net that does far worse than gradient boosting is not just right: the likeliest finding is given, though unsure.
+    A net that does far worse than gradient boosting, or learns as little as it does where that learns nothing, is not
+    just right: the likeliest finding is given, though unsure.
     """
-    badly = fit.doing_badly(e) == 1
+    badly = fit.doing_badly(e) == 1 or rate.both_fail(e)
     found = ranked([v for rule in RULES if (v := rule(e)) is not None], something=badly)
     likely = min(LIKELY, found[0].confidence) if badly and found else LIKELY
     verdicts = tuple(v for v in found if v.confidence >= likely)

@@ -50,6 +50,7 @@ class Evidence:
     losses: frozenset[str] = frozenset()  # their names
     ends: str = ""  # what the last layer is called, if it squashes: "Softmax"
     norms: int = 0  # layers of BatchNorm
+    momentum: float = 0.0  # of theirs, the largest
     starts_normed: bool = False  # the first layer brings its inputs to mean 0 and deviation 1
     bias_like: frozenset[str] = frozenset()  # weights that multiply no outputs of a layer before: biases, embeddings
     units: dict[str, int] = field(default_factory=dict)  # of the matrices of Linear, convolutions, RNNs: outputs
@@ -250,6 +251,7 @@ def _net_facts(task: Any, x: Any, params: Any) -> dict[str, Any]:
         "weights": sum(int(a.size) for a in params.values()),
         "ends": kinds.get(last, "") if kinds.get(last, "") in SQUASHING else "",
         "norms": sum(kind == "BatchNorm" for kind in kinds.values()),
+        "momentum": max((_momentum(layers[path]) for path, kind in kinds.items() if kind == "BatchNorm"), default=0.0),
         "starts_normed": bool(leaves) and kinds.get(first, "").endswith("Norm"),
         "bias_like": frozenset(n for n in params if n not in matrices),
         "units": {n: declared[n].shape[0] for n in plain},
@@ -268,6 +270,11 @@ def _alike(weight: np.ndarray) -> bool:
 def _constant(layer: Any) -> bool:
     """Do all units of a layer begin with the same weights? Dropout may tell them apart later."""
     return isinstance(getattr(layer, "weight_init", None), (Full, Zeros, Ones))
+
+
+def _momentum(layer: Any) -> float:
+    """Of a BatchNorm that has running statistics: 0 for one that averages over all batches."""
+    return float(layer.momentum) if layer.momentum is not None else 0.0
 
 
 def _kind(layer: Any) -> str:

@@ -42,9 +42,14 @@ def doing_badly(e: Evidence) -> float:
 
 
 def high_in_training(e: Evidence) -> float:
-    """The same where rows are few, so that gradient boosting fails on fresh rows too and is no measure."""
+    """The same where rows are few, so that gradient boosting fails on fresh rows too and is no measure.
+
+    A line with half as many weights as rows leaves about half of the error that it would leave of many rows: what it
+    cannot bend to is told by the error per degree of freedom.
+    """
     reached = min(e.share(e.ceiling), 0.15) if e.ceiling else 0.15
-    return ramp(e.share(e.train) - reached, *HIGH)
+    free = 1 - e.weights / max(e.rows, 1) if not e.hidden and not e.facts.classes else 1.0
+    return ramp(e.share(e.train) / (free if free > 0.2 else 1.0) - reached, *HIGH)
 
 
 def gap(e: Evidence) -> float:

@@ -20,7 +20,7 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "different distributions": ("misleading BatchNorm statistics", "shuffled labels", *_FIT),
     "target leak": (),
     "duplicated rows": ("overtrained", "high variance"),
-    "shuffled labels": (*_TRAINED, *_FIT),
+    "shuffled labels": (*(name for name in _TRAINED if name != "plateau or saddle"), *_FIT),  # it looks the same
     "unfitting output layer": (*_UNITS, *_TRAINED, *_FIT),
     "exploding gradients": (*_UNITS, *_TRAINED, *_FIT),
     "dead ReLUs": ("poor initialisation", "vanishing gradients", *_TRAINED, *_FIT),

@@ -188,14 +188,26 @@ def stuck(e: Evidence) -> float:
     """1 where the loss of a net with hidden layers stands still near the trivial one, although trees learn.
 
     A curve that stood still for most of the time and falls at last has just left the plateau. One that came down by a
-    third of the trivial loss has learned, slowly or not, even if it names few rows rightly yet.
+    third of the trivial loss has learned, slowly or not, even if it names few rows rightly yet. Where trees learn
+    nothing either, it may be a plateau all the same: some functions, as parity, show no slope to them.
     """
     left = float(e.loss[-1] / max(min(float(e.loss[0]), e.floor.loss), 1e-9)) if e.epochs else 1.0
     flat = max(ramp(abs(falling(e.loss)), 0.03, 0.01) * ramp(left, 0.67, 0.8), 0.6 * _left_late(e))
     wrong = e.share(e.train)
     near = max(ramp(wrong, 0.6, 0.85), ramp(e.train.loss / max(e.floor.loss, 1e-9), 0.8, 0.95))
-    possible = e.ceiling is not None and e.share(e.ceiling) < 0.7 * wrong
+    learned = e.ceiling is not None and e.share(e.ceiling) < 0.7 * wrong
+    possible = 1.0 if learned else SECOND * learns_nothing(e)
     return flat * near * possible * (e.hidden > 0)
+
+
+def both_fail(e: Evidence) -> bool:
+    """Neither gradient boosting nor the net has learned anything that holds on fresh rows."""
+    return learns_nothing(e) == 1 and e.judged > 0 and e.valid.loss > 0.9 * e.floor.loss
+
+
+def learns_nothing(e: Evidence) -> float:
+    """1 where gradient boosting does not better than the trivial predictor on fresh rows."""
+    return ramp(e.ceiling.loss / max(e.floor.loss, 1e-9), 0.93, 0.99) if e.ceiling else 0.0
 
 
 def plateau(e: Evidence) -> Verdict | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from derin.diagnose.evidence import Evidence
-from derin.diagnose.facts import LEAKS
+from derin.diagnose.facts import LEAKS, left
 from derin.diagnose.fit import SECOND, excess, too_short
 from derin.diagnose.rate import USUAL_STEP, USUAL_STEPS, typical_update
 from derin.diagnose.verdict import LIKELY, Remedy, Verdict, ramp
@@ -102,8 +102,8 @@ def leak(e: Evidence) -> Verdict | None:
     if facts.leak < 0 or facts.without_leak != facts.without_leak:
         return None
     name = e.columns[facts.leak] if facts.leak < len(e.columns) else facts.leak
-    floor = max(e.floor.error, 1e-9)
-    alone, without, second = (v / floor for v in (facts.leak_error, facts.without_leak, facts.next_error))
+    errors = (facts.leak_error, facts.without_leak, facts.next_error)
+    alone, without, second = (left(error, e.floor.error, facts.classes) for error in errors)
     return Verdict(
         "target leak",
         ramp(alone, LEAKS, 0.12) * max(ramp(without - alone, 0.05, 0.15), ramp(second - alone, 0.3, 0.5)),
