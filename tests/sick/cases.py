@@ -4,8 +4,8 @@ A case is a name, its cause (the verdict that should come first) and a function 
 "written" were there while the rules were written; those "held out" were kept from them until then, looked at once, and
 the rules then mended where they had been wrong. "fresh" was written after that, and no rule was changed for it.
 "unseen" was written by someone who had not read the rules, on other data; the rules were then mended on it as well.
-"strangers" are such ones again, by another hand still, written after that; no rule was changed for them. docs/diagnose.md
-has what each set said at first sight.
+"strangers" are such ones again, by a third hand, written after that; some rules were then mended on them too.
+docs/diagnose.md has what each set said at first sight.
 """
 
 import fresh  # noqa: F401 - each of these puts its cases into CASES

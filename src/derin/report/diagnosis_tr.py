@@ -49,7 +49,7 @@ EVIDENCE = {
     "smallest first weights": "en küçük ilk ağırlıklar", "largest first weights": "en büyük ilk ağırlıklar",
     "all units alike": "bütün nöronlar aynı", "loss in evaluation mode": "değerlendirme modunda kayıp",
     "in training mode, same rows": "aynı satırlarda eğitim modunda", "rows a batch": "batch boyutu",
-    "rows behind the running statistics": "yürüyen istatistiklerin dayandığı satır sayısı",
+    "rows behind the running statistics": "hareketli istatistiklerin dayandığı satır sayısı",
     "the net ends in": "ağın sonu", "the loss wants": "kaybın beklediği", "learning rate": "öğrenme oranı",
     "update over weight": "adımın ağırlığa oranı", "loss goes up and down by": "kaybın dalgalanması",
     "training broke off": "eğitim koptu",
