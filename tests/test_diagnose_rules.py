@@ -51,6 +51,14 @@ def test_a_net_far_from_what_trees_reach_is_never_just_right(fall):
         assert names(stuck)[0] != "just right"
 
 
+def test_early_stopping_that_had_nothing_to_stop_yet_does_not_excuse_few_epochs():
+    """Two epochs of a default net, whose last epoch was its best; once another was, stopping knew what it did."""
+    falling = evidence(**BAD, **curves(1.05, 0.9), early_stopped=True)
+    assert names(falling)[0] == "trained too short"
+    passed = replace(falling, valid_loss=np.array([0.9, 0.95]))
+    assert fit.too_short(passed).confidence == 0
+
+
 def test_small_steps_and_few_of_them_are_both_listed():
     """Which comes first: that of which more is lacking, beside steps of 1e-3 and a thousand of them."""
     falling = curves(*np.linspace(1.1, 0.8, 30))

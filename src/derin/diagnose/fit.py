@@ -196,9 +196,10 @@ def too_short(e: Evidence) -> Verdict:
     )
     far = ramp(excess(e), 0.02, 0.15) if e.ceiling else 1.0
     far = max(far, ramp(gained(e, e.valid_loss) if e.judged else 0.0, 0.04, 0.12))
+    still_best = _best_epoch(e) == e.epochs  # early stopping had nothing to stop yet
     return Verdict(
         "trained too short",
-        unfinished(e) * (valid_still if e.judged else 1.0) * max(far, 0.3) * (not e.early_stopped),
+        unfinished(e) * (valid_still if e.judged else 1.0) * max(far, 0.3) * (not e.early_stopped or still_best),
         {
             "loss fell at the end by": falling(e.loss),
             "validation loss fell at the end by": fell,
