@@ -3,8 +3,9 @@
     PYTHONPATH=src python -m bench health [--rounds 5] [--write]
 
 Two trainings of the same net differ by more than looking costs, so that it is measured within one: looks and epochs
-are timed by themselves, and the cost is what all looks take as a share of what all epochs take. "digits" is 64-64-10
-on 1,347 rows, batch 64; "large" the net and rows of `bench mlp`.
+are timed by themselves, and the cost is by how much the epochs with a look, and those after one, take longer than the
+others; where every epoch is looked at, what the looks take. "digits" is 64-64-10 on 1,347 rows, batch 64; "large" the
+net and rows of `bench mlp`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def compiling(net: Any, data: Any, health: bool) -> float:
 
 
 def looks(net: Any, data: Any, count: int) -> tuple[int, float, float, float]:
-    """(epochs from look to look, seconds of a look, of an epoch without it, looks' share of the rest): one training."""
+    """(epochs from look to look, seconds of a look, of an epoch without it, cost as a share): one training."""
     import derin
     from derin.engine.health import Watch
 
@@ -64,10 +65,14 @@ def looks(net: Any, data: Any, count: int) -> tuple[int, float, float, float]:
         Watch.look = look  # type: ignore[method-assign]
     begun = 2 * every[0]  # those before warm up
     taken = {epoch: ends[epoch - 1] - ends[epoch - 2] for epoch in range(begun + 1, count)}  # not the last
-    seen = {epoch: seconds for epoch, seconds in looked.items() if epoch in taken}
-    spent = sum(seen.values())
-    rest = [taken[epoch] - seen.get(epoch, 0.0) for epoch in taken]
-    return every[0], median(list(seen.values())), median(rest), spent / sum(rest)
+    seen = [epoch for epoch in looked if epoch in taken]
+    near = {at for epoch in seen for at in (epoch, epoch + 1) if at in taken}
+    look_seconds, rest = median([looked[e] for e in seen]), [t for epoch, t in taken.items() if epoch not in near]
+    if not rest:  # every epoch is looked at
+        plain = sum(taken.values()) - sum(looked[e] for e in seen)
+        return every[0], look_seconds, plain / len(taken), sum(looked[e] for e in seen) / plain
+    more = sum(taken[epoch] for epoch in near) - len(near) * float(np.mean(rest))
+    return every[0], look_seconds, median(rest), more / (len(taken) * float(np.mean(rest)))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from derin import nn, optim
 from derin.data.dataset import Part, take
 from derin.diagnose import facts, fit, layers, rate, rows
 from derin.diagnose.doctor import judged
-from derin.diagnose.evidence import gather
+from derin.diagnose.evidence import _memory, gather
 from derin.diagnose.facts import Score
 
 
@@ -276,10 +276,12 @@ def test_a_column_that_says_most_of_a_number_is_no_leak():
 
 def test_a_line_through_few_rows_is_judged_by_its_error_per_degree_of_freedom():
     number = replace(FACTS, classes=(), floor=Score(1.0, 1.0, 200), ceiling=Score(0.4, 0.4, 200))
-    given = dict(train=0.22, valid=0.75, rows=60, hidden=0, facts=number)
+    given = dict(train=0.22, valid=0.75, rows=60, hidden=0, numbers=1, facts=number)
     assert names(evidence(**given, weights=31))[0] == "high bias and high variance"
     assert names(evidence(**given, weights=4))[0] == "high variance"  # what it leaves is what it leaves of any rows
     assert names(evidence(**given | {"hidden": 1}, weights=31))[0] == "high variance"
+    assert names(evidence(**given | {"numbers": 8}, weights=32))[0] == "high variance"  # four a number
+    assert names(evidence(**given | {"numbers": 0}, weights=31))[0] == "high variance"  # of classes
 
 
 def test_where_nothing_learns_a_plateau_is_listed_behind_shuffled_labels():
@@ -295,18 +297,37 @@ def test_what_learns_as_little_as_trees_do_is_not_just_right():
     lost = {"train": Score(1.0, 0.44, 600, (0.5,) * 3), "valid": Score(1.05, 0.53, 200, (0.5,) * 3)}
     slowly = curves(*np.linspace(1.09, 1.0, 30), share=1.02)
     assert names(replace(evidence(**slowly, facts=nothing), **lost))[0] != "just right"
+    few = replace(FACTS, classes=(), floor=Score(1.0, 1.0, 50), ceiling=Score(1.05, 1.05, 50))
+    stands = evidence(train=0.97, valid=1.0, **curves(*[1.0] * 30), rows=50, hidden=0, numbers=1, facts=few)
+    stands = replace(stands, train=Score(0.97, 0.97, 50), valid=Score(1.0, 1.0, 50))
+    assert judged(stands).verdicts[0].name != "just right" and judged(stands).verdicts[0].confidence < 0.5
 
 
 def test_running_statistics_of_the_last_few_rows_mislead_whatever_the_last_look_says():
-    level = (look(), look(), look())  # both modes have one loss
-    given = dict(train=0.25, valid=0.27, batch=6, norms=1, health=level)
-    found = layers.batchnorm(evidence(**given, momentum=0.99))
-    assert found.confidence == 1 and found.evidence["rows behind the running statistics"] == pytest.approx(
-        6.12, abs=0.01
-    )
-    assert layers.batchnorm(evidence(**given, momentum=0.1)).confidence < 0.5
-    assert layers.batchnorm(evidence(**given | {"batch": 64}, momentum=0.99)).confidence < 0.5
-    assert layers.batchnorm(evidence(**given, momentum=0.0)).evidence["rows behind the running statistics"] == 600
+    shaky = (look(), look() | {"eval_mode_loss": 1.2}, look() | {"eval_mode_loss": 0.8})
+    given = dict(train=0.25, valid=0.27, batch=6, norms=1, health=shaky)
+    found = layers.batchnorm(evidence(**given, memory=1.02))  # momentum 0.99
+    rows_behind = found.evidence["rows behind the running statistics"]
+    assert found.confidence == 1 and rows_behind == pytest.approx(6.12, abs=0.01)
+    level = layers.batchnorm(evidence(**given | {"health": (look(),) * 3}, memory=1.02))
+    assert 0 < level.confidence < 0.5  # both modes have one loss: something else is wrong
+    assert layers.batchnorm(evidence(**given, memory=19.0)).confidence < 0.5
+    assert layers.batchnorm(evidence(**given | {"batch": 64}, memory=1.02)).confidence < 0.5
+    assert layers.batchnorm(evidence(**given)).evidence["rows behind the running statistics"] == 600
+
+
+@pytest.mark.parametrize(
+    "norm, batches",
+    [
+        (nn.BatchNorm(), 19),
+        (nn.BatchNorm(momentum=1.0), 1),
+        (nn.BatchNorm(momentum=0.0), 0),
+        (nn.BatchNorm(momentum=None), math.inf),
+        (nn.BatchNorm(momentum=0.9, track_running_stats=False), math.inf),
+    ],
+)
+def test_how_many_batches_running_statistics_weigh(norm, batches):
+    assert _memory(norm) == pytest.approx(batches)
 
 
 def test_several_numbers_have_a_ceiling():

@@ -131,6 +131,17 @@ def test_the_last_epoch_is_looked_at_whoever_ended_the_run(tmp_path):
     assert json.dumps(longer.health) == json.dumps(fitted(nn.MLP((8,), 1), data, epochs=40).health)
 
 
+def test_the_lines_of_a_version_that_looked_more_often_stay(monkeypatch):
+    data = rows()
+    with monkeypatch.context() as then:
+        then.setattr("derin.engine.health.SHARE", 0.3)
+        often = fitted(nn.MLP((8,), 1), data, epochs=11)
+        kept = [line["epoch"] for line in often.health]
+        every = Watch(often.task, data).every
+    assert kept[-1] % every and every < Watch(often.task, data).every  # the last line was of an end
+    assert [line["epoch"] for line in often.resume(data, epochs=14, progress=False).health] == [*kept[:-1], 14]
+
+
 def test_streamed_rows_are_looked_at_as_well(tmp_path):
     x = np.random.default_rng(0).normal(size=(600, 40)).astype("float32")
     source = (x, (x[:, 0] > 0).astype(int))

@@ -50,7 +50,7 @@ class Evidence:
     losses: frozenset[str] = frozenset()  # their names
     ends: str = ""  # what the last layer is called, if it squashes: "Softmax"
     norms: int = 0  # layers of BatchNorm
-    momentum: float = 0.0  # of theirs, the largest
+    memory: float = math.inf  # of theirs, in batches: how many the running statistics weigh; inf: all, or none are kept
     starts_normed: bool = False  # the first layer brings its inputs to mean 0 and deviation 1
     bias_like: frozenset[str] = frozenset()  # weights that multiply no outputs of a layer before: biases, embeddings
     units: dict[str, int] = field(default_factory=dict)  # of the matrices of Linear, convolutions, RNNs: outputs
@@ -60,6 +60,7 @@ class Evidence:
     health: tuple[dict[str, Any], ...] = ()
     columns: tuple[str, ...] = ()  # of the table, for each column of x
     labels: tuple[str, ...] = ()  # of the classes
+    numbers: int = 0  # that are predicted of a row; 0 where a target has classes
     early_stopped: bool = False  # the weights are those of the best epoch
 
     @property
@@ -150,6 +151,7 @@ def gather(run: Any, data: Any = None) -> Evidence:
         columns=_columns(data),
         labels=tuple(map(str, getattr(targets[0], "labels", ()))) if len(targets) == 1 else (),
         early_stopped=run._uses_best(),
+        numbers=sum(t.width for t in targets) if all(t.kind == "number" for t in targets) else 0,
         losses=frozenset(type(loss).__name__ for loss in task.losses),
         **net,
     )
@@ -251,7 +253,7 @@ def _net_facts(task: Any, x: Any, params: Any) -> dict[str, Any]:
         "weights": sum(int(a.size) for a in params.values()),
         "ends": kinds.get(last, "") if kinds.get(last, "") in SQUASHING else "",
         "norms": sum(kind == "BatchNorm" for kind in kinds.values()),
-        "momentum": max((_momentum(layers[path]) for path, kind in kinds.items() if kind == "BatchNorm"), default=0.0),
+        "memory": min((_memory(layers[path]) for path, kind in kinds.items() if kind == "BatchNorm"), default=math.inf),
         "starts_normed": bool(leaves) and kinds.get(first, "").endswith("Norm"),
         "bias_like": frozenset(n for n in params if n not in matrices),
         "units": {n: declared[n].shape[0] for n in plain},
@@ -272,9 +274,12 @@ def _constant(layer: Any) -> bool:
     return isinstance(getattr(layer, "weight_init", None), (Full, Zeros, Ones))
 
 
-def _momentum(layer: Any) -> float:
-    """Of a BatchNorm that has running statistics: 0 for one that averages over all batches."""
-    return float(layer.momentum) if layer.momentum is not None else 0.0
+def _memory(layer: Any) -> float:
+    """How many batches the running statistics of a BatchNorm weigh: (2 - m) / m with a momentum of m."""
+    momentum = getattr(layer, "momentum", None)
+    if momentum is None or not getattr(layer, "track_running_stats", True):
+        return math.inf
+    return (2 - float(momentum)) / float(momentum) if momentum else 0.0  # 0: they stay what they were at first
 
 
 def _kind(layer: Any) -> str:

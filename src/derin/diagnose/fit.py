@@ -48,8 +48,8 @@ def high_in_training(e: Evidence) -> float:
     cannot bend to is told by the error per degree of freedom.
     """
     reached = min(e.share(e.ceiling), 0.15) if e.ceiling else 0.15
-    free = 1 - e.weights / max(e.rows, 1) if not e.hidden and not e.facts.classes else 1.0
-    return ramp(e.share(e.train) / (free if free > 0.2 else 1.0) - reached, *HIGH)
+    free = 1 - e.weights / (e.numbers * max(e.rows, 1)) if e.numbers and not e.hidden else 1.0
+    return ramp(e.share(e.train) / max(free, 0.2) - reached, *HIGH)
 
 
 def gap(e: Evidence) -> float:

@@ -243,8 +243,10 @@ def batchnorm(e: Evidence) -> Verdict | None:
     eval_mode, train_mode = (float(np.mean(e.over_time(f"{m}_mode_loss")[later])) for m in ("eval", "train"))
     apart, ratio = (eval_mode - train_mode) / max(e.floor.loss, 1e-9), eval_mode / max(train_mode, 1e-9)
     few = SECOND * ramp(e.batch, 9, 4)  # what so few rows say of mean and deviation is mostly noise
-    behind = min(e.batch * (2 - e.momentum) / e.momentum, e.rows) if e.momentum else e.rows  # rows they weigh
-    forgetful = ramp(behind, 40, 12) * max(ramp(excess(e), 0.02, 0.15), SECOND) * (e.momentum > 0.2)
+    behind = min(e.batch * e.memory, e.rows)
+    differ = np.abs(e.over_time("eval_mode_loss") - e.over_time("train_mode_loss")).max() / max(e.floor.loss, 1e-9)
+    shaky = ramp(excess(e), 0.02, 0.15) * ramp(float(differ), 0.02, 0.06)  # better at one look, worse at the next
+    forgetful = ramp(behind, 40, 12) * ramp(e.memory, 12, 8) * max(shaky, SECOND)
     return Verdict(
         "misleading BatchNorm statistics",
         max(ramp(apart, 0.05, 0.2) * ramp(ratio, 1.2, 1.6), few, forgetful),

@@ -7,8 +7,10 @@ import math
 from derin.diagnose.evidence import Evidence
 from derin.diagnose.facts import LEAKS, left
 from derin.diagnose.fit import SECOND, excess, too_short
-from derin.diagnose.rate import USUAL_STEP, USUAL_STEPS, typical_update
+from derin.diagnose.rate import USUAL_STEP, USUAL_STEPS, both_fail, typical_update
 from derin.diagnose.verdict import LIKELY, Remedy, Verdict, ramp
+
+HARDLY = 0.1  # not listed, unless nothing likelier is found
 
 
 def unnormalised(e: Evidence) -> Verdict | None:
@@ -77,7 +79,10 @@ def shuffled(e: Evidence) -> Verdict | None:
     spread = e.noise
     return Verdict(
         "shuffled labels",
-        ramp(best + spread, 0.88, 0.97) * ramp(loss, 0.93, 0.99) * ramp(e.rows, 60, 150) * max(_enough(e), SECOND),
+        max(
+            ramp(best + spread, 0.88, 0.97) * ramp(loss, 0.93, 0.99) * ramp(e.rows, 60, 150) * max(_enough(e), SECOND),
+            HARDLY * both_fail(e),
+        ),
         {
             "validation error": e.valid.error,
             "gradient boosting's": e.ceiling.error,

@@ -542,10 +542,14 @@ def resume(run: Run, data: Any = None, *, epochs: int | None = None, callbacks: 
 
 
 def _without_ends(health: list[dict[str, Any]], task: Task, data: Any) -> list[dict[str, Any]]:
-    """The lines that a run which never stopped would have: not of epochs looked at because they were the last."""
-    watch = health_of.Watch(task, data)
+    """The lines that a run which never stopped would have: without one of an epoch looked at because it was the last.
+
+    Only the newest can be one. Older lines stay, also those of a version that looked more often.
+    """
+    watch, newest = health_of.Watch(task, data), health[-1]
     per_epoch, _ = watch.size
-    return [line for line in health if watch.due(line["epoch"], last=False) or line["step"] % per_epoch]
+    ended = not watch.due(newest["epoch"], last=False) and newest["step"] % per_epoch == 0
+    return health[:-1] if ended else health
 
 
 def data_of(run: Run, data: Any = None) -> Any:

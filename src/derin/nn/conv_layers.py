@@ -45,7 +45,7 @@ class _ConvNd(Module):
         if self.padding == "same" and {*per_axis(self.stride, 1)} != {1}:
             raise SpecError(f'{who}: padding="same" needs stride 1, got stride={self.stride}.')
 
-    def forward(self, x: jax.Array, pool: Any = None) -> jax.Array:
+    def forward(self, x: jax.Array, *, pool: Any = None) -> jax.Array:
         """pool: a max pooling to be done before the bias, where Sequential finds that it may be."""
         n, window = len(self._axes), self._window()
         float_input(self, x, f"[batch, {', '.join(self._axes)}, channels]", n + 2, exactly=True)

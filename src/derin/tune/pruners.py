@@ -25,7 +25,7 @@ __all__ = ["ASHA", "Hyperband", "PopulationBased", "Pruner", "SuccessiveHalving"
 
 
 class Arrived(NamedTuple):
-    """A trial at a rung. loss: on the validation rows."""
+    """A trial at a rung. loss: on the validation rows; 0 in a study that was begun before it counted."""
 
     number: int
     score: float
