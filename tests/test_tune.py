@@ -196,6 +196,15 @@ def test_of_equal_scores_the_smaller_validation_loss_goes_on(data):
     assert pruned and pruned.items() <= {a.number: a.loss for a in run.arrived[0, 1]}.items()
 
 
+def test_of_trials_with_the_best_score_that_of_the_smallest_validation_loss_is_the_best(data):
+    study = search(data, space(epochs=4, metrics=("accuracy",)), trials=12)
+    scores = [t.score for t in study.trials]
+    level = [t for t in study.trials if t.score == max(scores)]
+    assert len(level) > 1 and study.metric == "accuracy"
+    assert study.best.number == min(level, key=lambda t: t.valid_loss).number
+    assert study.best.number in study.weights  # what stays of a search is chosen by the same rule
+
+
 @pytest.mark.slow
 def test_few_slots_are_idle_in_a_long_asha(data):
     from derin.tune.samplers import Random

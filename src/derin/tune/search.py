@@ -257,7 +257,7 @@ class Search:
         return goes_on
 
     def _arrived(self, trial: Trial) -> Arrived:
-        return Arrived(trial.number, self._score(trial), statistics.fmean(m["valid_loss"] for m in trial.members))
+        return Arrived(trial.number, self._score(trial), trial.valid_loss)
 
     def _score(self, trial: Trial) -> float:
         """Smaller is better; inf for a trial that diverged."""
@@ -292,7 +292,7 @@ class Search:
             return
         ranked = sorted(
             [*self.best, trial.number],
-            key=lambda n: (self.trials[n].state != "finished", self._score(self.trials[n]), n),
+            key=lambda n: (self.trials[n].state != "finished", rank(self._arrived(self.trials[n]))),
         )
         if trial.number in ranked[: self.settings.keep]:
             self.best[trial.number] = carries()

@@ -36,7 +36,7 @@ from derin.optim import Schedule
 from derin.tune.ensemble import best_weights, ensemble_of
 from derin.tune.live import Live
 from derin.tune.look import html, seen, write_page
-from derin.tune.pruners import PopulationBased, Pruner, pruner_of
+from derin.tune.pruners import Arrived, PopulationBased, Pruner, pruner_of, rank
 from derin.tune.replay import replayed, schedule_of
 from derin.tune.samplers import Random, Sampler, Told, sampler_of
 from derin.tune.search import Search, Settings
@@ -303,10 +303,14 @@ class Study:
         ]
 
     def ranked(self) -> list[Trial]:
-        """Trials that were trained to their end, the best first; where there are none, those that time ended."""
+        """Trials that were trained to their end, the best first; where there are none, those that time ended.
+
+        Of many trials several have the best accuracy: that of the smallest validation loss is the best.
+        """
         done = [t for t in self.trials if t.state == "finished" and not math.isnan(t.score)]
         done = done or [t for t in self.trials if t.state == "stopped" and not math.isnan(t.score)]
-        return sorted(done, key=lambda t: (-t.score if self.greater_is_better else t.score, t.number))
+        sign = -1 if self.greater_is_better else 1
+        return sorted(done, key=lambda t: rank(Arrived(t.number, sign * t.score, t.valid_loss)))
 
     @property
     def best(self) -> Trial:

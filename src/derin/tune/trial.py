@@ -38,6 +38,12 @@ class Trial:
         """The metric at the end; nan for a trial that has none."""
         return self.curve[-1] if self.curve and self.state != "diverged" else math.nan
 
+    @property
+    def valid_loss(self) -> float:
+        """The mean validation loss at the end: of equal scores the smaller one is better. nan for a trial without."""
+        losses = [m["valid_loss"] for m in self.members if "valid_loss" in m]
+        return statistics.fmean(losses) if losses else math.nan
+
     def deviation(self, metric: str) -> float:
         """The standard deviation over folds and seeds; nan for a single one."""
         if len(self.members) < 2 or self.state == "diverged":
