@@ -77,7 +77,7 @@ class Watch:
 
     def __init__(self, task: Task, data: Any) -> None:
         n, experiment = len(data.train.x), task.experiment
-        self.task = task.structure_only()
+        self.turn(task)
         batch = n if experiment.batch_size == "full" else min(experiment.batch_size, n)
         self.size = (-(-n // batch), n)  # steps and rows of an epoch
         size = max(1, min(batch, LARGEST_BATCH, n // 2))
@@ -87,10 +87,14 @@ class Watch:
         self.batches = jax.tree.map(lambda a: a.reshape(groups, size, *a.shape[1:]), self.batches)
         self.seen = _some(judged, SEEN).x
         self.tree: Any = None
-        self.program: Any = None  # finding it again would take a sixth of a look of a small net
         self.order: dict[str, list[str]] = {}
         work = 4 * groups * size + len(self.seen)  # a gradient is three times a pass
         self.every = math.ceil((CALL + work) / (SHARE * (CALL + 3 * n + len(data.valid.x))))
+
+    def turn(self, task: Task) -> None:
+        """Look with the numbers of this task from now on."""
+        self.task = task.structure_only()
+        self.program: Any = None  # kept: finding it again would take a sixth of a look of a small net
 
     def due(self, epoch: int, last: bool) -> bool:
         """Is this an epoch to look after? 0 is before the first."""

@@ -268,7 +268,7 @@ def train(
                 run.experiment, run.task, run.begun = experiment, task, losses
                 if watch:
                     run.catch_up()  # what was put off is looked at with the numbers it had
-                    watch.task, watch.program = task.structure_only(), None
+                    watch.turn(task)
                 epochs, progress.epochs = np.int32(experiment.epochs), experiment.epochs
             if stopped or done >= experiment.epochs or over:
                 stopped = stopped or ("early stopping" if over else "finished")

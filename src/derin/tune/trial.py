@@ -41,8 +41,7 @@ class Trial:
     @property
     def valid_loss(self) -> float:
         """The mean validation loss at the end: of equal scores the smaller one is better. nan for a trial without."""
-        losses = [m["valid_loss"] for m in self.members if "valid_loss" in m]
-        return statistics.fmean(losses) if losses else math.nan
+        return statistics.fmean(m["valid_loss"] for m in self.members) if self.members else math.nan
 
     def deviation(self, metric: str) -> float:
         """The standard deviation over folds and seeds; nan for a single one."""
