@@ -7,6 +7,7 @@ import sys
 
 NAMES = (
     "mlp",
+    "dropout",
     "cnn",
     "conv",
     "layers",

@@ -567,3 +567,35 @@ def test_bfloat16_keeps_float32_statistics(key):
     params, state = Net().init(key, X)
     _, after = Net().apply(params, state, X.astype(jnp.bfloat16), train=True, key=key)
     assert {a.dtype for a in after.values()} == {jnp.dtype(jnp.float32)}
+
+
+# -- randomness
+
+
+class Chance(Module):
+    def forward(self, share, like):
+        return self.bernoulli(share, like.shape)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (5, 7), (250, 41)])
+def test_bernoulli_is_true_with_its_probability(shape):
+    """Each entry by itself, and each pair that is made of one block of random bits."""
+    net, keys = Chance(), jax.random.split(jax.random.key(1), 400)
+    drawn = jax.jit(
+        jax.vmap(lambda share, key: net.apply({}, {}, share, jnp.zeros(shape), train=True, key=key)[0], (None, 0))
+    )
+    for share in (0.0, 0.001, 0.3, 0.8, 1.0):
+        found = np.asarray(drawn(jnp.float32(share), keys))
+        assert found.shape == (400, *shape) and found.dtype == bool
+        error = (share * (1 - share) / found.size) ** 0.5
+        assert abs(found.mean() - share) <= 5 * error + 2**-16
+    found = np.asarray(drawn(jnp.float32(0.5), keys)).reshape(400, -1)
+    if 1 < found.shape[1] < 50:
+        correlation = np.corrcoef(found.T) - np.eye(found.shape[1])
+        assert np.abs(correlation).max() < 5.5 / 20  # a standard error is 1/sqrt(400)
+    if found.shape[1] > 1000:  # along the entries: those of one block stand a quarter, a half, ... apart
+        n = found.shape[1]
+        for lag in (1, 2, n // 4, n // 2, -(-n // 2)):
+            a, b = found[:, lag:] - 0.5, found[:, :-lag] - 0.5
+            assert abs((a * b).mean() * 4) < 5 / a.size**0.5
+    assert (drawn(jnp.float32(0.5), keys) == drawn(jnp.float32(0.5), keys)).all()

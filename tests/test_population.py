@@ -104,8 +104,8 @@ def test_slots_order_and_neighbours_do_not_matter(data):
 
     first = scores([0, 1, 2], 4, 1)
     assert scores([0, 1, 2], 4, 1) == first  # to the bit with the same slots
-    assert scores([0, 1, 2], 4, 2) == first
-    for other in (scores([2, 0, 1], 4, 1), scores([1], 4, 1), scores([0, 1, 2], 2, 2), scores([0, 1, 2], 1, 2)):
+    others = [([2, 0, 1], 4, 1), ([1], 4, 1), ([0, 1, 2], 4, 2), ([0, 1, 2], 2, 2), ([0, 1, 2], 1, 2)]
+    for other in (scores(*how) for how in others):  # another number of threads may split a sum in another place
         for i, value in other.items():
             np.testing.assert_allclose(value, first[i], rtol=2e-4)
 

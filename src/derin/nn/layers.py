@@ -117,7 +117,7 @@ class Dropout(Module):
         if not self.training:
             return x
         keep = 1 - jnp.asarray(self.rate, jnp.float32)
-        kept = jax.random.bernoulli(self.rng(), keep, x.shape)
+        kept = self.bernoulli(keep, x.shape)
         return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros((), x.dtype))
 
 
@@ -143,7 +143,7 @@ class AlphaDropout(Module):
         scale = jax.lax.rsqrt((1 - drop) * (1 + drop * low**2))
         one = self.whole_channels and x.ndim > 2
         shape = (x.shape[0], *[1] * (x.ndim - 2), x.shape[-1]) if one else x.shape
-        kept = jax.random.bernoulli(self.rng(), 1 - drop, shape)
+        kept = self.bernoulli(1 - drop, shape)
         y = jnp.where(kept, x, jnp.asarray(low, x.dtype))
         return y * scale.astype(x.dtype) - (scale * low * drop).astype(x.dtype)
 

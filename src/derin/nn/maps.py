@@ -215,7 +215,7 @@ class _DropoutNd(Module):
         if not self.training:
             return x
         keep = 1 - jnp.asarray(self.rate, jnp.float32)
-        kept = jax.random.bernoulli(self.rng(), keep, (x.shape[0], *(1,) * self._axes, x.shape[-1]))
+        kept = self.bernoulli(keep, (x.shape[0], *(1,) * self._axes, x.shape[-1]))
         return jnp.where(kept, x / keep.astype(x.dtype), jnp.zeros((), x.dtype))
 
 

@@ -252,6 +252,20 @@ class Module(Spec):
         """A fresh random key, a function of apply's key, this layer's path and the call's number."""
         return self._bound().draw(self.path or type(self).__name__)
 
+    def bernoulli(self, share: Any, shape: tuple[int, ...]) -> jax.Array:
+        """Fresh bools of a shape, each True with probability `share`, to within 2^-16.
+
+        Sixteen random bits each, four of them from a block of threefry: jax.random.bernoulli spends a block on each,
+        which takes longer than the layer before a Dropout (bench/dropout.py).
+        """
+        from jax.extend.random import threefry_2x32  # nets without dropout need not wait for it
+
+        n = math.prod(shape)
+        counts = jnp.arange(2 * -(-n // 4), dtype=jnp.uint32)
+        words = threefry_2x32(jax.random.key_data(self.rng())[:2], counts)
+        halves = jnp.concatenate([words >> 16, words & 0xFFFF])[:n].reshape(shape)
+        return halves.astype(jnp.float32) < 65536 * jnp.asarray(share, jnp.float32)
+
     @property
     def training(self) -> bool:
         """True inside apply(..., train=True)."""
