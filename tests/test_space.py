@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from derin import Experiment, choice, integer, log, one_minus_log, uniform
 from derin.errors import SpecError
-from derin.nn import MLP, CrossEntropyLoss, Dropout, Linear
+from derin.nn import MLP, CrossEntropyLoss, Dropout, Linear, Module, Scalar, Sequential
 from derin.optim import SGD, Adam
 from derin.tune.space import Space
 
@@ -89,6 +89,45 @@ def test_a_trial_made_from_anothers_template_is_the_same_and_is_checked_as_well(
         space.fixed(values | {"optimizer.learning_rate": -1.0})
     with pytest.raises(SpecError, match=r"none for 'optimizer.learning_rate'"):
         space.fixed({"loss.label_smoothing": 0.1})
+
+
+class Between(Module):
+    """A layer that refuses values which its ends do not show."""
+
+    low: Scalar = 0.0
+    high: Scalar = 1.0
+
+    def check(self):
+        if self.low >= self.high:
+            raise SpecError(f"Between.low must be below high, got {self.low} and {self.high}.")
+
+    def forward(self, x):
+        return x.clip(self.low, self.high)
+
+
+def test_a_trial_between_the_ends_is_refused_by_the_specs_own_check():
+    net = Sequential(Between(uniform(0.0, 1.0), uniform(0.5, 2.0)), Linear(3))
+    space = Space.of(Experiment(net, optimizer=Adam(betas=(uniform(0.8, 0.95), 0.99))))
+    good = space.at([0.1, 0.5, 0.5])
+    for _ in range(2):
+        with pytest.raises(
+            SpecError, match=r"with net\.layers\.0\.low=0\.9, .*: Between\.low must be below high, got 0\.9"
+        ):
+            space.fixed(space.at([0.9, 0.1, 0.5]))
+        assert space.fixed(good) == Experiment(
+            Sequential(Between(good["net.layers.0.low"], good["net.layers.0.high"]), Linear(3)),
+            optimizer=Adam(betas=(good["optimizer.betas.0"], 0.99)),
+        )
+
+
+def test_trials_of_one_structure_are_drawn_with_one_shape_and_their_own_numbers():
+    """In parts, so that a search of hundreds of trials does not make hundreds of experiments."""
+    space = Space.of(Experiment(Linear(3), optimizer=Adam(log(1e-4, 1e-1)), batch_size=choice(16, 32)))
+    values = [space.at(us) for us in ([0.1, 0.0], [0.8, 0.1], [0.5, 0.9])]
+    a, b, c = map(space.drawn, values)
+    assert a.shape is b.shape and a.shape is not c.shape
+    assert [d.experiment for d in (a, b, c)] == [space.fixed(v) for v in values]
+    assert a.leaves != b.leaves
 
 
 def test_size_counts_the_trials_there_are():

@@ -1,11 +1,13 @@
 """Searches end to end: what trials come to, who is pruned, what is on disk, how a killed search goes on. S4.01-S4.08."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ import pytest
 import derin
 from derin import nn, optim
 from derin.engine.predict import predicted_blocks
+from derin.engine.task import same_structure
 from derin.errors import DataError, RunError, SpecError
 from derin.tune import ASHA, Hyperband, PopulationBased, SuccessiveHalving
+from derin.tune.arena import Arena
 from derin.tune.pruners import Arrived, pruner_of, rank
 
 NET = nn.Sequential(nn.Linear(8), nn.ReLU(), nn.Linear(3))
@@ -331,10 +335,73 @@ def test_the_best_predict_together(tmp_path, data):
         study.ensemble(99)
 
 
+def test_the_nets_of_folds_predict_together_each_with_its_own_scaling(tmp_path):
+    """Numbers that a fold scales by its own rows, and codes that each net embeds by its own weights. S3.09"""
+    random = np.random.default_rng(0)
+    columns = {
+        "a": random.normal(3, 5, 150),
+        "b": random.exponential(2, 150),
+        "c": random.choice([*"abcdefghijklmnopqrst"], 150),
+    }
+    columns["y"] = columns["a"] + 2 * (columns["c"] > "k")
+    data = derin.load_data(columns, target="y", valid=0.2, test=0.2)
+    net = nn.Sequential(nn.Linear(8), nn.ReLU(), nn.Linear(1))
+    experiment = space(epochs=4).replace(net=net)
+    study = search(data, experiment, trials=3, folds=3, seeds=2, out=tmp_path / "s")
+    arena, best = Arena(data, 3, 2, 0), study.best
+    tasks = [same_structure(task, best.experiment) for task in arena.tasks_of(best.experiment)]
+    each = [
+        np.concatenate([b[0] for b in predicted_blocks(tasks[i // 2], *weights, data.test.x)])
+        for i, weights in enumerate(study.weights[best.number])
+    ]
+    assert any(name.startswith("input.") for name in study.weights[best.number][0][0])  # the embedding
+    assert np.ptp(each, axis=0).max() > 1e-3  # they do differ
+    for one in (study.ensemble(6, out=tmp_path / "e"), derin.load(tmp_path / "e")):
+        found = np.concatenate([b[0] for b in predicted_blocks(one.task, one.params, one.state, data.test.x)])
+        np.testing.assert_allclose(found, np.mean(each, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_in_a_search_that_time_ends_every_structure_has_its_turn(data, monkeypatch):
+    """Trials without end: the first structure is not to take all the time."""
+    ticks = itertools.count()  # a clock that goes on by a thousandth at every look, so that no machine is too slow
+    monkeypatch.setattr("derin.tune.search.time", types.SimpleNamespace(perf_counter=lambda: next(ticks) / 1000))
+    nets = (nn.Sequential(nn.Linear(w), nn.ReLU(), nn.Linear(3)) for w in (4, 8))
+    experiment = space(epochs=30).replace(net=derin.choice(*nets))
+    for pruner in (None, "asha"):
+        study = search(data, experiment, trials=100_000, time=2.0, pruner=pruner)
+        trained = [sum(t.epochs for t in study.trials if t.values["net"] == i) for i in (0, 1)]
+        assert study.state == "out of time" and min(trained) > 0.1 * sum(trained)
+        assert all(len(t.curve) == t.epochs for t in study.trials)
+        several = [t for t in study.trials if t.state == "finished"]
+        for trial in several[-1:]:  # it may have given way in the middle
+            run = trial.experiment.fit(data, progress=False)
+            np.testing.assert_allclose(trial.curve, [h["valid_loss"] for h in run.history], rtol=2e-3)
+
+
 def test_time_ends_a_search_and_its_trials_are_stopped(data):
     study = search(data, space(epochs=1_000_000), trials=None, time=1.0, pruner="asha")
     assert study.state == "out of time" and {"stopped", "pruned"} <= {t.state for t in study.trials}
     assert study.best.state == "stopped" and study.best.curve
+
+
+@pytest.mark.parametrize("pruner", ["asha", "halving"])
+def test_the_best_of_those_that_time_stopped_can_predict(data, monkeypatch, pruner):
+    """Also where it does not train at that moment, but waits for its turn or for others at a rung."""
+    ticks = itertools.count()
+    monkeypatch.setattr("derin.tune.search.time", types.SimpleNamespace(perf_counter=lambda: next(ticks) / 1000))
+    nets = (nn.Sequential(nn.Linear(w), nn.ReLU(), nn.Linear(3)) for w in (4, 8))
+    experiment = space(epochs=100_000).replace(net=derin.choice(*nets))
+    study = search(data, experiment, trials=12, time=1.0, pruner=pruner)
+    stopped = [t.number for t in study.ranked()]
+    assert {t.state for t in study.trials} == {"stopped", "pruned"} and stopped
+    assert [*study.weights] == stopped[:5]
+    run = study.ensemble(1)
+    np.testing.assert_allclose(run.evaluate("valid")["loss"], study.best.score, rtol=1e-4)
+
+
+def test_halving_with_a_time_limit_still_compares_all_trials(data):
+    study = search(data, trials=40, time=600, pruner="halving", slots=4)
+    assert sum(t.epochs > 1 for t in study.trials) == 40 // 3
 
 
 def test_two_studies_are_compared(data):
@@ -347,6 +414,17 @@ def test_two_studies_are_compared(data):
 
 # -- bad input
 
+LOSS = nn.CrossEntropyLoss(label_smoothing=derin.uniform(0.0, 0.5))
+
+
+def test_a_loss_that_is_searched_does_not_judge(data):
+    """Smoothed labels cost more, weights a class change the sum: such trials have an accuracy in common, and no loss."""
+    assert search(data, space(loss=LOSS), trials=2).metric == "accuracy"
+    weighted = space(class_weights=derin.choice(None, "balanced"))
+    assert search(data, weighted, trials=2).metric == "accuracy"
+    assert search(data, weighted.replace(metrics=("f1",)), trials=2).metric == "f1"
+
+
 BAD = {
     "a space with no distribution": (lambda d: derin.tune(derin.Experiment(NET), d), SpecError, "no distribution in this experiment"),
     "a distribution in a run": (lambda d: space().fit(d), SpecError, r"optimizer.learning_rate = log\(0.0001, 0.1\)"),
@@ -356,6 +434,7 @@ BAD = {
     "an unknown metric": (lambda d: search(d, metric="acuracy"), SpecError, "no metric 'acuracy' to tune for; this experiment has valid_loss, loss, accuracy"),
     "an unknown pruner": (lambda d: search(d, pruner="ahsa"), SpecError, "pruner must be one of .*Nearest: asha"),
     "an unknown sampler": (lambda d: search(d, sampler="randon"), SpecError, "random"),
+    "a loss that is searched": (lambda d: search(d, space(loss=LOSS), metric="valid_loss"), SpecError, "differ in loss.label_smoothing, .* Give metric='accuracy'"),
     "no trials": (lambda d: search(d, trials=0), SpecError, "trials must be at least 1, got 0"),
     "no seeds": (lambda d: search(d, seeds=0), SpecError, "seeds must be at least 1"),
     "negative time": (lambda d: search(d, time=-1), SpecError, "time must be at least 0"),

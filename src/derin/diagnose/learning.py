@@ -171,6 +171,7 @@ def _members(experiment: Experiment, data: Any, cuts: list[Fold], seeds: int) ->
     """What the population trains: members, the first task, the rows, the folds as arrays."""
     from derin.engine.population import Member
     from derin.engine.task import as_arrays, class_counts, task_of
+    from derin.nn import Identity
     from derin.tune.arena import Restandardised, _stacked
 
     part = union(data)
@@ -182,7 +183,7 @@ def _members(experiment: Experiment, data: Any, cuts: list[Fold], seeds: int) ->
         counts = class_counts(part.y[cut.train], len(targets[0].labels)) if single else None
         task = task_of(experiment, data.schema, part.x, counts)
         if adjusted is not None:
-            inner = task.inputs if task.inputs is not None else data.schema.input_layer()
+            inner = Identity() if task.inputs is None else task.inputs
             task = task.replace(inputs=Restandardised(inner, adjusted[0][i], adjusted[1][i]))
         tasks.append(task.structure_only())
     longest = [max(1, round(experiment.epochs * min(LONGER, len(cuts[-1].train) / len(c.train)))) for c in cuts]

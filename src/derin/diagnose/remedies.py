@@ -39,6 +39,7 @@ from derin.errors import DataError, ModelError, RunError, SpecError
 from derin.optim import L2, ClipByGlobalNorm
 from derin.spec import nearest
 from derin.tune.arena import Arena
+from derin.tune.space import Drawn
 
 if TYPE_CHECKING:
     import polars
@@ -312,7 +313,7 @@ class _Lanes:
             carry = carry._replace(epoch=np.int32(self.done))
         epochs = self.done + self.more * treatment.longer
         experiment = self._alike(treatment.experiment).replace(epochs=epochs)
-        members = self.arena.members_of(experiment, [carry] * self.arena.members if goes_on else None)
+        members = self.arena.members_of(Drawn.of(experiment), [carry] * self.arena.members if goes_on else None)
         return [m._replace(epochs=epochs) for m in members]
 
 

@@ -188,8 +188,12 @@ class Population:
 
     def carry(self, handle: int) -> Carry:
         """The whole state of one member, copied to the host."""
+        return self.carrier(handle)()
+
+    def carrier(self, handle: int) -> Callable[[], Carry]:
+        """What copies it, until members are put or trained again: also when this one is cleared meanwhile."""
         block, at = self._place(handle)
-        return block.carry_of(at)
+        return lambda: block.carry_of(at)
 
     def layout(self) -> list[list[int]]:
         """The handle in each slot of each block, -1 for none: where members sit decides the last bits of some."""

@@ -25,13 +25,12 @@ def task_of(experiment: Experiment, schema: Any, x: Any, class_counts: tuple[int
     weights that do not, and for a distribution in place of a value.
     """
     require_fixed(experiment, "training")
-    layer = schema.input_layer()
     targets = schema.targets
     kinds = {_kind(t) for t in targets}
     names = experiment.metrics or tuple(n for kind in sorted(kinds) for n in DEFAULT_METRICS[kind])
     task = Task(
         experiment=experiment,
-        inputs=layer,
+        inputs=None if getattr(experiment.net, "own_inputs", False) else schema.input_layer(),
         aims=tuple(_aim(t, t.width) for t in targets),
         losses=tuple(MSELoss() for _ in targets),
         metrics=tuple(metric(name) for name in names),
@@ -81,8 +80,16 @@ def _aim(target: Any, width: int) -> Aim:
     return Aim(target.name, target.kind, width, classes=len(target.labels))
 
 
+_known_shapes: dict[Any, Any] = {}
+
+
 def _output_width(task: Task, x: Any) -> int:
-    out = output_shape(task, jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype))
+    like = jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype)
+    leaves, tree = jax.tree.flatten(task.replace(metrics=()))
+    key = (tree, tuple(map(np.shape, leaves)), like)
+    if key not in _known_shapes:  # a pass through the net takes milliseconds, more than a trial of a small one
+        _known_shapes[key] = output_shape(task, like)
+    out = _known_shapes[key]
     if len(out.shape) == 1:
         out = jax.ShapeDtypeStruct((*out.shape, 1), out.dtype)
     axes = (2, 3) if task.experiment.net.ensemble else (2,)

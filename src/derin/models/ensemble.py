@@ -13,7 +13,9 @@ class Ensemble(Module):
     """Nets side by side; what they predict is averaged, as probabilities or numbers.
 
     x: [batch, in] -> [batch, members, out]; a net that is an ensemble itself counts with its members. In training
-    each has a loss of its own. Lakshminarayanan et al. 2017, arXiv:1612.01474.
+    each has a loss of its own. own_inputs: each net begins with an input layer of its own, so it takes rows as they
+    are encoded, and the layer that the data would put before it is left out. Lakshminarayanan et al. 2017,
+    arXiv:1612.01474.
 
     >>> import jax, jax.numpy as jnp
     >>> from derin.nn import Linear, Sequential, Tanh
@@ -27,6 +29,7 @@ class Ensemble(Module):
     _variadic = "nets"
 
     nets: tuple[Module, ...]
+    own_inputs: bool = False
 
     def check(self) -> None:
         if not self.nets:

@@ -113,9 +113,9 @@ def require(spec: Spec, path: str, fits: Callable[[Any], bool], words: str) -> N
 
 def require_pair(spec: Spec, name: str, limit: Limit, example: str) -> None:
     """Refuse a field that is not two numbers within a limit."""
-    if len(getattr(spec, name)) != 2:
-        raise SpecError(
-            f"{type(spec).__name__}.{name} must be two numbers such as {example}, got {getattr(spec, name)!r}."
-        )
-    for i in (0, 1):
-        require(spec, f"{name}.{i}", *limit)
+    pair, (fits, words) = getattr(spec, name), limit
+    if len(pair) != 2:
+        raise SpecError(f"{type(spec).__name__}.{name} must be two numbers such as {example}, got {pair!r}.")
+    for i, value in enumerate(pair):
+        if isinstance(value, (int, float)) and not fits(value):
+            raise SpecError(f"{type(spec).__name__}.{name}.{i} must be {words}, got {value!r}.")

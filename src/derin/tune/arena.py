@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +15,9 @@ from derin.engine.population import Member, Population
 from derin.engine.task import as_arrays, class_counts, same_structure, task_of
 from derin.engine.training import check_monitors, counts_of
 from derin.errors import DataError, SpecError
-from derin.nn import Module
+from derin.nn import Identity, Module
 from derin.spec import Scalar
+from derin.tune.space import Drawn, Shape
 
 
 class Restandardised(Module):
@@ -68,7 +69,7 @@ class Arena:
             self.counts = [self._counts(f.train) for f in found]
         self.rows = Rows(*as_arrays(self.part))
         self.tasks: dict[Any, list[Task]] = {}
-        self.rests: dict[Any, list[list[Any]]] = {}  # the numbers of a fold's task that no trial changes
+        self.rests: dict[Shape, list[list[Any]] | None] = {}  # the numbers of a fold's task that no trial changes
 
     def _counts(self, rows: np.ndarray) -> tuple[int, ...] | None:
         targets = self.data.schema.targets
@@ -100,27 +101,30 @@ class Arena:
                 check_monitors(experiment, self.data)
         return self.tasks[key]
 
-    def leaves_of(self, experiment: Experiment) -> list[list[Any]]:
+    def leaves_of(self, drawn: Drawn) -> list[list[Any]]:
         """The numbers of the trial's task in each fold."""
-        own, tree = jax.tree.flatten(experiment)
-        tasks = self.tasks.get(tree) or self.tasks_of(experiment)
-        if experiment.loss is None and not isinstance(experiment.class_weights, tuple):
-            if tree not in self.rests:  # a task begins with its experiment
-                self.rests[tree] = [jax.tree.leaves(task)[len(own) :] for task in tasks]
-            return [[*own, *rest] for rest in self.rests[tree]]
-        return [jax.tree.leaves(same_structure(task, experiment)) for task in tasks]
+        shape, own = drawn
+        if shape not in self.rests:
+            tasks, experiment = self.tasks_of(shape.experiment), shape.experiment
+            alike = experiment.loss is None and not isinstance(experiment.class_weights, tuple)
+            self.rests[shape] = [jax.tree.leaves(task)[len(own) :] for task in tasks] if alike else None
+        rests = self.rests[shape]
+        if rests is not None:
+            return [[*own, *rest] for rest in rests]  # a task begins with its experiment
+        experiment = drawn.experiment
+        return [jax.tree.leaves(same_structure(task, experiment)) for task in self.tasks_of(experiment)]
 
     def _of_fold(self, task: Task, fold: int) -> Task:
         if self.adjusted is not None:
             shift, scale = (a[fold] for a in self.adjusted)
-            inner = task.inputs if task.inputs is not None else self.data.schema.input_layer()
+            inner = Identity() if task.inputs is None else task.inputs
             task = task.replace(inputs=Restandardised(inner, shift, scale))
         return task.structure_only()
 
-    def members_of(self, experiment: Experiment, carries: Any = None) -> list[Member]:
+    def members_of(self, drawn: Drawn, carries: Any = None) -> list[Member]:
         """What a trial trains: for each fold, each seed."""
-        each = enumerate(self.leaves_of(experiment))
-        found = [Member(leaves, seed, experiment.epochs, fold) for fold, leaves in each for seed in self.seeds]
+        each, epochs = enumerate(self.leaves_of(drawn)), drawn.shape.experiment.epochs
+        found = [Member(leaves, seed, epochs, fold) for fold, leaves in each for seed in self.seeds]
         return [m._replace(carry=c) for m, c in zip(found, carries, strict=True)] if carries else found
 
     def population(self, experiment: Experiment, slots: int, **how: Any) -> Population:
@@ -134,15 +138,27 @@ class Arena:
         return jax.eval_shape(lambda: engine.start(self.tasks_of(experiment)[0], jax.random.key(0), shape))
 
     # -- what trials are judged by
-    def judge(self, experiment: Experiment, metric: str | None) -> tuple[str, bool, Callable[[Any], dict[str, float]]]:
-        """The metric's name, whether greater is better, and what a report says by name.   Raises SpecError"""
+    def judge(
+        self, experiment: Experiment, metric: str | None, varied: Sequence[str] = ()
+    ) -> tuple[str, bool, Callable[[Any], dict[str, float]]]:
+        """The metric's name, whether greater is better, and what a report says by name.   Raises SpecError
+
+        varied: paths in which trials differ. Where the loss is among them it is no measure that they share."""
         named = [(i, name, m) for i, (name, m, _) in enumerate(engine.metric_names(self.tasks_of(experiment)[0]))]
         named = [(i, name, m) for i, name, m in named if m.scalar]
         greater = {"valid_loss": False, "loss": False} | {name: m.greater_is_better for _, name, m in named}
+        weighs = next((path for path in varied if path.split(".")[0] in ("loss", "class_weights")), None)
         if metric is None:
-            metric = named[0][1] if experiment.metrics and named else "valid_loss"
+            metric = named[0][1] if (experiment.metrics or weighs) and named else "valid_loss"
         if metric not in greater:
             raise SpecError(f"there is no metric {metric!r} to tune for; this experiment has {', '.join(greater)}.")
+
+        if weighs and metric in ("loss", "valid_loss"):
+            others = " or ".join(f"metric={name!r}" for _, name, _ in named) or "metrics=(...) in the experiment"
+            raise SpecError(
+                f"trials differ in {weighs}, which changes what their losses measure: {metric} cannot compare them. "
+                f"Give {others}."
+            )
 
         def values(report: Any) -> dict[str, float]:
             found = {"loss": report.loss, "valid_loss": report.valid_loss}

@@ -27,6 +27,9 @@ from derin.tune.space import Dimension, Space, Values
 __all__ = ["CoarseToFine", "GivenTrials", "Grid", "Optuna", "Random", "Sampler", "Sobol", "Told", "sampler_of"]
 
 
+TOGETHER = 256  # trials whose random numbers are drawn at once
+
+
 class Told(NamedTuple):
     """What a search knows of a trial: a smaller score is better, nan or inf is a trial that diverged."""
 
@@ -169,7 +172,7 @@ class CoarseToFine(Sampler):
         return found
 
 
-def _around(space: Space, centre: Values, us: np.ndarray, share: float) -> Values:
+def _around(space: Space, centre: Values, us: list[float], share: float) -> Values:
     """A draw near a trial: its options, and its numbers from windows around them."""
     drawn = dict(zip((d.name for d in space.dimensions), us, strict=True))
     return {
@@ -346,9 +349,16 @@ def sampler_of(text: str | Sampler) -> Sampler:
     raise SpecError(f"no sampler is called {text!r}.{nearest(str(text), known)}")
 
 
-def _shares(space: Space, seed: int, number: int) -> np.ndarray:
+def _shares(space: Space, seed: int, number: int) -> list[float]:
     """A trial's random numbers, one a dimension: a function of the search's seed and the trial's number."""
-    return np.random.default_rng([seed, number]).random(len(space.dimensions))
+    block, row = divmod(number, TOGETHER)
+    return _drawn(seed, block, len(space.dimensions))[row]
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn(seed: int, block: int, width: int) -> list[list[float]]:
+    """The numbers of many trials: to seed a generator takes longer than to draw hundreds."""
+    return np.random.default_rng([seed, block]).random((TOGETHER, width)).tolist()
 
 
 def _at_least_one(spec: Spec, name: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 import math
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -27,10 +26,11 @@ from derin.spec import Spec
 from derin.tune.arena import Arena
 from derin.tune.pruners import Arrived, Pruner, rank
 from derin.tune.samplers import Sampler, Told
-from derin.tune.space import Space
-from derin.tune.trial import ENDED, Trial
+from derin.tune.space import Drawn, Shape, Space
+from derin.tune.trial import ENDED, Trial, mean
 
 MANY = 2**31  # trials, where only the time is limited
+ROUNDS = 4  # turns of each structure, where it is
 
 
 class Settings(Spec):
@@ -64,14 +64,15 @@ class Search:
         self.experiment, self.space, self.settings = experiment, space, settings
         self.arena = Arena(data, settings.folds, settings.seeds, experiment.seed)
         first = experiment if space is None else space.fixed(space.at([0.5] * len(space.dimensions)))
-        self.metric, self.greater, self.values_of = self.arena.judge(first, settings.metric)
+        judge = self.arena.judge(first, settings.metric, [*space.paths] if space else [])
+        self.metric, self.greater, self.values_of = judge
         self.trials: list[Trial] = []
         self.queue: deque[int] = deque()
         self.waiting: dict[int, list[int]] = {}  # at a rung, for rules that wait
         self.parked: dict[int, list[Any]] = {}  # the members' carries of those
         self.arrived: dict[tuple[int, int], list[Arrived]] = {}  # by bracket and rung
         self.running: dict[int, list[int]] = {}  # the handles of a trial's members
-        self.best: dict[int, list[Any]] = {}  # the members' carries of the best trials
+        self.best: dict[int, Any] = {}  # the members' carries of the best trials, the best first; see _settle
         self.population: Population | None = None
         self.group: Any = None  # the structure that trains now
         self.blocks: dict[Any, tuple[int, int]] = {}  # by structure: what a measurement chose
@@ -82,8 +83,8 @@ class Search:
         self.epoch_seconds = self.compile_seconds = 0.0
         self.compiled = sum(seconds.values())  # by this process before
         self.stopped = ""
-        self._experiments: dict[int, Experiment] = {}
-        self._structures: dict[int, Any] = {}
+        self._drawn: dict[int, Drawn] = {}
+        self._groups: dict[Shape, Any] = {}  # the structure of the program
         self._interned: dict[Any, Any] = {}  # one object for equal ones: they are compared quickly then
         self.how: dict[str, Any] = {}  # more options of its populations
         self.budget = default_budget() * 2  # bytes a population may need
@@ -107,7 +108,8 @@ class Search:
             new: list[dict[str, Any]] = [{}] if not self.trials else []
         else:
             told = [Told(t.number, t.values, self._score(t)) for t in self.trials if t.state in ENDED]
-            count = min(wanted - len(self.trials), wanted if self.settings.trials else 8 * self._slots())
+            some = max(1, 8 * self._slots() // self.arena.members)
+            count = min(wanted - len(self.trials), wanted if self._all_at_once() else some)
             args = (self.space, len(self.trials), count, told, self.settings.seed, wanted)
             new = self.settings.sampler.ask(*args) if count > 0 else []
         for values in new:
@@ -116,10 +118,15 @@ class Search:
         return bool(new)
 
     def train(self, after: Callable[[Search], Any], stop: Sequence[Any]) -> None:
-        """Train the queued trials that share the structure of the first, until none of them is left."""
+        """Train the queued trials that share the structure of the first: all of them, or where time is short a turn."""
+        turn = time.perf_counter()
         if not self.running:
             self._open(self.queue[0])
+        opened = time.perf_counter()
         while not self.stopped:
+            refills = self.settings.time is not None and not self._waits() and not self.settings.units
+            if refills and len(self.queue) < self._slots():
+                self._ask()  # the slots are not to run empty before the next are asked for
             self._fill()
             population = self.population
             if population is None or not self.running:
@@ -136,14 +143,43 @@ class Search:
                 self.stopped = "interrupted"
             elif self.time_is_over():
                 self._out_of_time()
+            self._settle()
             after(self)
+            if self._turn_is_over(opened - turn, time.perf_counter() - opened):
+                self._give_way()
+                break
         if self.population is not None and not self.running:
             self.used, self.idle = self.used + self.population.used, self.idle + self.population.idle
             self.population = None
 
+    def _all_at_once(self) -> bool:
+        """Whether all trials are asked for in the beginning: where time may end the search most would never begin."""
+        return self.settings.trials is not None and (self.settings.time is None or self._waits())
+
+    def _waits(self) -> bool:
+        return self.settings.pruner is not None and self.settings.pruner.waits
+
+    def _turn_is_over(self, opening: float, trained: float) -> bool:
+        """Where time is short every structure has its turns: of several rounds, and longer than it took to open it."""
+        if self.settings.time is None or self.stopped or (self._in_step() and self.running):
+            return False
+        if trained < max(opening, self.settings.time / 100):
+            return False
+        structures = {self._structure(n) for n in self.queue} | {self.group}
+        return len(structures) > 1 and trained >= self.settings.time / (ROUNDS * len(structures))
+
+    def _give_way(self) -> None:
+        """Those that train now go on when all others have had their turn."""
+        mine = [*self.running, *(n for n in self.queue if self._mine(n))]
+        others = [n for n in self.queue if not self._mine(n)]
+        for n in [*self.running]:
+            self._leave(self.trials[n], park=True)
+            self.trials[n].state = "queued"
+        self.queue = deque([*others, *mine])
+
     def _open(self, number: int) -> None:
         """A population for the structure of this trial."""
-        experiment = self.fixed(number)
+        experiment = self.alike(number)
         self.group = self._structure(number)
         how = self.blocks.get(self.group)
         options = dict(shared_order=self._in_step(), block=how[0] if how else None, **self.how)
@@ -189,7 +225,7 @@ class Search:
                 break
             if self._mine(n):
                 numbers.append(n)
-        members = [m for n in numbers for m in self.arena.members_of(self.fixed(n), self.parked.pop(n, None))]
+        members = [m for n in numbers for m in self.arena.members_of(self.drawn(n), self.parked.pop(n, None))]
         handles = self.population.put(members)
         each = self.arena.members
         for i, n in enumerate(numbers):
@@ -201,27 +237,31 @@ class Search:
         return self._structure(number) == self.group
 
     def _structure(self, number: int) -> Any:
-        if number not in self._structures:
-            found = self.arena.structure(self.fixed(number))
-            self._structures[number] = self._interned.setdefault(found, found)
-        return self._structures[number]
+        shape = self.drawn(number).shape
+        if shape not in self._groups:
+            found = self.arena.structure(shape.experiment)
+            self._groups[shape] = self._interned.setdefault(found, found)
+        return self._groups[shape]
 
     def forget(self, numbers: Iterable[int]) -> None:
         """The values of these trials have changed."""
         for n in numbers:
-            self._experiments.pop(n, None)
-            self._structures.pop(n, None)
+            self._drawn.pop(n, None)
 
-    def fixed(self, number: int) -> Experiment:
-        """The experiment of a trial."""
-        if number not in self._experiments:
+    def drawn(self, number: int) -> Drawn:
+        """The experiment of a trial in parts."""
+        if number not in self._drawn:
             values = self.trials[number].values
-            self._experiments[number] = self.experiment if self.space is None else self.space.fixed(values)
-        return self._experiments[number]
+            self._drawn[number] = Drawn.of(self.experiment) if self.space is None else self.space.drawn(values)
+        return self._drawn[number]
+
+    def alike(self, number: int) -> Experiment:
+        """An experiment that differs from a trial's in numbers only."""
+        return self.drawn(number).shape.experiment
 
     # -- what an epoch left
     def _record(self, trial: Trial, seen: list[Seen]) -> None:
-        experiment = self.fixed(trial.number)
+        experiment = self.alike(trial.number)
         trial.epochs += 1
         if any(s.broken for s in seen):
             self._end(trial, "diverged", f"a loss or gradient was not finite in epoch {trial.epochs}")
@@ -233,7 +273,7 @@ class Search:
                 self.values_of(s.report) if s.report.improved else old
                 for s, old in zip(seen, trial.members, strict=True)
             ]
-        trial.curve.append(statistics.fmean(m[self.metric] for m in trial.members))
+        trial.curve.append(mean([m[self.metric] for m in trial.members]))
         if trial.epochs >= experiment.epochs or all(s.done for s in seen):
             self._end(trial, "finished")
             return
@@ -250,7 +290,7 @@ class Search:
     def _goes_on(self, trial: Trial, pruner: Pruner) -> bool:
         """Whether a trial leaves its rung, by a rule that decides at once."""
         here = self._arrived(trial)
-        bracket = pruner.bracket(trial.number, self.fixed(trial.number).epochs)
+        bracket = pruner.bracket(trial.number, self.alike(trial.number).epochs)
         before = self.arrived.setdefault((bracket, trial.epochs), [])
         goes_on = pruner.keeps(here, before)
         bisect.insort(before, here, key=rank)
@@ -281,23 +321,34 @@ class Search:
         self.ended += 1
         if trial.number in self.running:
             if self.population is not None:
-                handles, carry = self.running[trial.number], self.population.carry
-                self._keep_if_best(trial, lambda: [carry(h) for h in handles])
+                carriers = [self.population.carrier(h) for h in self.running[trial.number]]
+                self._keep_if_best(trial, lambda: [copied() for copied in carriers])
             self._leave(trial)
+        elif trial.number in self.parked:
+            parked = self.parked[trial.number]
+            self._keep_if_best(trial, lambda: parked)
         self.parked.pop(trial.number, None)
 
     def _keep_if_best(self, trial: Trial, carries: Callable[[], list[Any]]) -> None:
         """The weights of the best trials stay: for ensembles, and to predict with at once."""
         if trial.state not in ("finished", "stopped") or not trial.curve:
             return
-        ranked = sorted(
-            [*self.best, trial.number],
-            key=lambda n: (self.trials[n].state != "finished", rank(self._arrived(self.trials[n]))),
-        )
-        if trial.number in ranked[: self.settings.keep]:
-            self.best[trial.number] = carries()
-        for n in ranked[self.settings.keep :]:
-            self.best.pop(n, None)
+        if len(self.best) >= self.settings.keep:
+            last = self.trials[next(reversed(self.best))]
+            if (trial.state != "finished", self._score(trial)) > (last.state != "finished", self._score(last)):
+                return  # as most do
+        self.best[trial.number] = carries
+        ranked = sorted(self.best, key=self._place)[: self.settings.keep]
+        self.best = {n: self.best[n] for n in ranked}
+
+    def _settle(self) -> None:
+        """The best are known: only now their weights are copied, as of those that end together few stay the best."""
+        self.best = {n: found() if callable(found) else found for n, found in self.best.items()}
+
+    def _place(self, number: int) -> tuple[Any, ...]:
+        """The best trial first."""
+        trial = self.trials[number]
+        return (trial.state != "finished", *rank(self._arrived(trial)))
 
     def _out_of_time(self) -> None:
         for number in [*self.running, *self.queue, *(n for some in self.waiting.values() for n in some)]:
@@ -305,6 +356,7 @@ class Search:
             self._end(trial, "stopped", "out of time")
         self.queue.clear()
         self.waiting.clear()
+        self._settle()
         self.stopped = "out of time"
 
     def _promote(self) -> None:
@@ -398,7 +450,7 @@ class Search:
     def restore(self, state: dict[str, Any], names: Sequence[str], load: Callable[[Any], Any]) -> None:
         """Stand where a saved search stood.   names: of its arrays; load: their shapes, by name -> the arrays"""
         self.trials = [Trial(**t) for t in state["trials"]]
-        arrays = load({name: self.arena.like(self.fixed(int(name.split(".")[1]))) for name in names})
+        arrays = load({name: self.arena.like(self.alike(int(name.split(".")[1]))) for name in names})
         self.queue = deque(state["queue"])
         self.waiting = {rung: numbers for rung, numbers in state["waiting"]}
         self.arrived = {(b, r): [Arrived(*a) for a in some] for b, r, some in state["arrived"]}
@@ -411,13 +463,13 @@ class Search:
         for name in arrays:
             kind, n, _ = name.split(".")
             found[kind][int(n)] = [arrays[f"{kind}.{n}.{i}"] for i in each]
-        self.parked, self.best = found["parked"], found["best"]
+        self.parked, self.best = found["parked"], {n: found["best"][n] for n in sorted(found["best"], key=self._place)}
         self.running = {n: handles for n, handles in state["running"]}
         if self.running:
             self._reopen(state, found["running"])
 
     def _reopen(self, state: dict[str, Any], carries: dict[int, list[Any]]) -> None:
-        experiment = self.fixed(next(iter(self.running)))
+        experiment = self.alike(next(iter(self.running)))
         self.group = self._structure(next(iter(self.running)))
         block, alone = self.blocks[self.group]
         self.population = self.arena.population(experiment, state["slots"], shared_order=self._in_step(), block=block)
@@ -425,6 +477,6 @@ class Search:
         members = {
             h: member
             for n, handles in self.running.items()
-            for h, member in zip(handles, self.arena.members_of(self.fixed(n), carries[n]), strict=True)
+            for h, member in zip(handles, self.arena.members_of(self.drawn(n), carries[n]), strict=True)
         }
         self.population.restore(state["layout"], members)

@@ -63,6 +63,7 @@ class Space:
             if not d.bare:
                 self.paths.setdefault(d.path, d.distribution)
         self._of_name = {d.name: d for d in self.dimensions}
+        self._has_structure = any(map(_is_structure, self.dimensions))
         self._templates: dict[tuple[Any, ...], _Template] = {}
 
     @classmethod
@@ -132,6 +133,10 @@ class Space:
     # -- what the values mean
     def fixed(self, values: Values) -> Experiment:
         """The experiment with these values in place of its distributions. Raises SpecError."""
+        return self.drawn(values).experiment
+
+    def drawn(self, values: Values) -> Drawn:
+        """The same in parts, which takes a tenth of the time if its structure was made before. Raises SpecError."""
         try:
             return self._from_template(values) or self._from_scratch(values)
         except DerinError as error:
@@ -140,42 +145,28 @@ class Space:
             where = ", ".join(f"{path}={value}" for path, value in self.shown(values).items())
             raise type(error)(f"with {where}: {error}") from None
 
-    def _from_scratch(self, values: Values) -> Experiment:
+    def _from_scratch(self, values: Values) -> Drawn:
         used: set[str] = set()
         made = self._fixed(self.experiment, "", "", values, used, False)
         _refuse_unknown(values, used, self.paths)
-        leaves, tree = jax.tree.flatten(made)
+        found = Drawn.of(made)
         places = {path: i for i, path in enumerate(leaf_paths(made))}
-        self._templates[self._shape_of(values)] = _Template(leaves, tree, places)
-        return made
+        numbers = [d for d in self.active(values) if not _is_structure(d)]
+        if all(d.path in places for d in numbers):  # a float that is no leaf is part of the structure
+            self._templates[self._structure_of(values)] = _Template(found, numbers, places, len(values))
+        return found
 
-    def _from_template(self, values: Values) -> Experiment | None:
-        """As another trial was made that differed in leaves alone: a tenth of the time of making all specs anew."""
-        template = self._templates.get(self._shape_of(values))
-        if template is None:
-            return None
-        leaves = [*template.leaves]
-        owners: dict[str, None] = {}
-        active = self.active(values)
-        if len(active) != len(values):
+    def _from_template(self, values: Values) -> Drawn | None:
+        """As another trial was made that differed in leaves alone."""
+        template = self._templates.get(self._structure_of(values))
+        if template is None or len(values) != template.values:
             return None  # refused with its reason, from scratch
-        for d in active:
-            value = _checked(d.key, d.distribution, values)
-            if not _is_structure(d):
-                if d.path not in template.places:
-                    return None  # a float that is no leaf
-                leaves[template.places[d.path]] = float(value)
-                steps = d.path.split(".")
-                owners |= dict.fromkeys(".".join(steps[:i]) for i in range(len(steps)))
-        made = jax.tree.unflatten(template.tree, leaves)
-        for path in owners:
-            part = get(made, path)
-            if isinstance(part, Spec):
-                check_again(part)
-        return made
+        return template.filled([_checked(d.key, d.distribution, values) for d in template.numbers])
 
-    def _shape_of(self, values: Values) -> tuple[Any, ...]:
+    def _structure_of(self, values: Values) -> tuple[Any, ...]:
         """What makes a trial's structure: its options and whole numbers."""
+        if not self._has_structure:
+            return ()
         return tuple((d.key, values.get(d.key)) for d in self.active(values) if _is_structure(d))
 
     def _fixed(self, value: Any, path: str, name: str, values: Values, used: set[str], bare: bool) -> Any:
@@ -274,12 +265,73 @@ class Space:
         return above | {d.name: found.place_of(option)}
 
 
-class _Template(NamedTuple):
+class Shape:
+    """What experiments of one structure share; the same object for all that a space draws."""
+
+    def __init__(self, experiment: Experiment, tree: Any) -> None:
+        self.experiment, self.tree = experiment, tree  # one of them
+
+
+class Drawn(NamedTuple):
+    """An experiment in parts: its structure, and its own numbers in the order of jax.tree.leaves."""
+
+    shape: Shape
+    leaves: list[Any]
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Drawn:
+        leaves, tree = jax.tree.flatten(experiment)
+        return cls(Shape(experiment, tree), leaves)
+
+    @property
+    def experiment(self) -> Experiment:
+        return jax.tree.unflatten(self.shape.tree, self.leaves)
+
+
+class _Template:
     """An experiment of a space, flattened: others of its structure are made by putting other leaves in."""
 
-    leaves: list[Any]
-    tree: Any
-    places: dict[str, int]  # path -> which leaf
+    def __init__(self, made: Drawn, numbers: list[Dimension], places: dict[str, int], values: int) -> None:
+        self.made, self.numbers, self.values = made, numbers, values
+        self.places = [places[d.path] for d in numbers]
+        self.scratch = made.experiment  # a copy of its own, whose numbers change, to ask its specs what they refuse
+        self.holders = [_holder(self.scratch, d.path) for d in numbers]
+        owners = [owner for d in numbers for owner in _specs_above(self.scratch, d.path)]
+        self.owners = list({id(owner): owner for owner in owners}.values())
+
+    def filled(self, numbers: list[float]) -> Drawn:
+        """With these numbers. Raises what the experiment's own checks raise."""
+        leaves = [*self.made.leaves]
+        for place, (holder, field, steps), number in zip(self.places, self.holders, numbers, strict=True):
+            leaves[place] = float(number)
+            holder.__dict__[field] = _put(holder.__dict__[field], steps, float(number))
+        for owner in self.owners:
+            check_again(owner)
+        return Drawn(self.made.shape, leaves)
+
+
+def _holder(spec: Any, path: str) -> tuple[Spec, str, list[int]]:
+    """The innermost spec above a number, its field, and the way through tuples from there."""
+    at, *steps = path.split(".")
+    value = spec.__dict__[at]
+    for i, step in enumerate(steps):
+        if isinstance(value, Spec):
+            return _holder(value, ".".join(steps[i:]))
+        value = value[int(step)]
+    return spec, at, [int(step) for step in steps]
+
+
+def _put(value: Any, steps: list[int], number: float) -> Any:
+    if not steps:
+        return number
+    first, *rest = steps
+    return tuple(_put(v, rest, number) if i == first else v for i, v in enumerate(value))
+
+
+def _specs_above(spec: Any, path: str) -> list[Spec]:
+    steps = path.split(".")
+    parts = [get(spec, ".".join(steps[:i])) for i in range(len(steps))]
+    return [part for part in parts if isinstance(part, Spec)]
 
 
 def _is_structure(d: Dimension) -> bool:

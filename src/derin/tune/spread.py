@@ -92,7 +92,7 @@ class Spread(Search):
         groups: dict[Any, list[int]] = {}
         for n in self.queue:
             rule, trial = self.settings.pruner, self.trials[n]
-            bracket = rule.bracket(n, self.fixed(n).epochs) if rule else 0
+            bracket = rule.bracket(n, self.alike(n).epochs) if rule else 0
             groups.setdefault((self._structure(n), bracket, trial.epochs), []).append(n)
         size = max(1, self._slots() // self.arena.members)
         return [some[i : i + size] for some in groups.values() for i in range(0, len(some), size)]
@@ -114,9 +114,11 @@ class Spread(Search):
             self.queue.remove(n)
             self.trials[n] = trial
             if state in ENDED:
+                self.parked.pop(n, None)  # it has gone on since
                 self._end(trial, state, trial.why)
                 if n in done.best:
                     self._keep_if_best(trial, lambda n=n: done.best[n])  # type: ignore[misc]
+                    self._settle()
             else:
                 self.waiting.setdefault(trial.epochs, []).append(n)
                 self.parked[n] = done.carries[n]

@@ -72,10 +72,11 @@ def tune(
 
     data: a Dataset or (X, y); trials are judged on its validation rows, or with `folds` on the rows of training and
     validation in turn; its test part is never seen. trials: how many (64 if no `time` is given); time: seconds after
-    which none goes on. sampler: "random", "grid", "sobol", "coarse", "tpe", "gp" or a Sampler. pruner: None, "asha",
-    "halving", "hyperband", "pbt" or a Pruner. seeds: trainings a trial, from as many first weights; they share the
-    order of the rows. metric: what is judged, by default the experiment's first metric or else the validation loss.
-    slots: how many train at once; None is chosen by cores, and by memory. out: the study's folder.
+    which none goes on, and in which structures take turns. sampler: "random", "grid", "sobol", "coarse", "tpe", "gp" or
+    a Sampler. pruner: None, "asha", "halving", "hyperband", "pbt" or a Pruner. seeds: trainings a trial, from as many
+    first weights; they share the order of the rows. metric: what is judged, by default the experiment's first metric or
+    else the validation loss; where the loss itself is searched, the first of the usual metrics. slots: how many train
+    at once; None is chosen by cores, and by memory. out: the study's folder.
     workers: so many processes train, instead of this one; ray: a cluster does, by its address, or "local". Then
     trials come in units of `slots` that go from rung to rung, and the table, but for the seconds, is the same whoever
     and how many trained (docs/scale.md). Concepts S4.01-S4.08.
@@ -265,7 +266,7 @@ class Study:
         self.space = Space.of(experiment) if spec.distributions(experiment) else None
         self.trials = [Trial(**t) for t in state["trials"]]
         for trial in self.trials:
-            trial.experiment = experiment if self.space is None else self.space.fixed(trial.values)
+            trial.make = (lambda _: experiment) if self.space is None else self.space.fixed
         self.metric, self.greater_is_better = state["metric"], state["greater"]
 
     def __repr__(self) -> str:
@@ -431,8 +432,9 @@ class Study:
     def ensemble(self, members: int | None = None, data: Any = None, *, out: str | Path | None = None) -> Run:
         """The best trials together as one run: what their weights predict is averaged.
 
-        members: how many nets; by default all that were kept, those of the best `settings.keep` trials with each of
-        their folds and seeds. Raises RunError where fewer were kept.
+        members: how many nets, the best trial's first; by default all that were kept, those of the best `settings.keep`
+        trials with each of their folds and seeds. The nets of folds scale columns each by its own rows. Raises RunError
+        where fewer were kept.
         """
         return ensemble_of(self, members, self.load_data() if data is None else as_dataset(data), out)
 

@@ -31,7 +31,12 @@ class Trial:
     history: list[Any] = dataclasses.field(default_factory=list)  # [epoch, values its weights had until then]
     source: int | None = None  # the trial whose weights it took over last
 
-    experiment: Any = dataclasses.field(default=None, repr=False, compare=False)  # with this trial's values
+    make: Any = dataclasses.field(default=None, repr=False, compare=False)  # values -> experiment, in a Study
+
+    @property
+    def experiment(self) -> Any:
+        """The experiment with this trial's values."""
+        return self.make(self.values)
 
     @property
     def score(self) -> float:
@@ -41,7 +46,7 @@ class Trial:
     @property
     def valid_loss(self) -> float:
         """The mean validation loss at the end: of equal scores the smaller one is better. nan for a trial without."""
-        return statistics.fmean(m["valid_loss"] for m in self.members) if self.members else math.nan
+        return mean([m["valid_loss"] for m in self.members]) if self.members else math.nan
 
     def deviation(self, metric: str) -> float:
         """The standard deviation over folds and seeds; nan for a single one."""
@@ -52,5 +57,10 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        del found["experiment"]
+        del found["make"]
         return found
+
+
+def mean(values: list[float]) -> float:
+    """fmean takes microseconds, and most trials have one member."""
+    return statistics.fmean(values) if len(values) > 1 else values[0]
