@@ -176,6 +176,20 @@ def test_the_best_so_far_never_gets_worse():
         assert (np.diff(y) < 0).all() if greater else (np.diff(y) > 0).all()
 
 
+@pytest.mark.parametrize("greater", [True, False])
+def test_a_search_whose_time_was_over_before_a_trial_finished(greater):
+    """Its best is that of the trials which were not pruned, in the pictures as in the study."""
+    pruned = [t | {"state": "pruned"} for t in search(4, greater).trials]
+    unfinished = [t | {"state": "unfinished", "number": 4 + i} for i, t in enumerate(search(8, greater, 1).trials)]
+    some = search(4, greater)._replace(trials=[*pruned, *unfinished])
+    finite = [t for t in unfinished if t["score"] is not None and np.isfinite(t["score"])]
+    assert some.best == (max if greater else min)(finite, key=lambda t: t["score"])
+    for picture in pictures.pictures(some).values():
+        drawn(picture)
+    only = some._replace(trials=unfinished)
+    assert only.best == some.best and page(only)
+
+
 def test_rungs_count_the_trials_that_ended_there():
     root = seen_drawn("rungs")
     for state, mine in STATES.items():

@@ -128,6 +128,9 @@ def test_trials_of_one_structure_are_drawn_with_one_shape_and_their_own_numbers(
     assert a.shape is b.shape and a.shape is not c.shape
     assert [d.experiment for d in (a, b, c)] == [space.fixed(v) for v in values]
     assert a.leaves != b.leaves
+    for place in (True, 1.0, np.int64(1)):  # equal to 1, and no place of an option
+        with pytest.raises(SpecError, match="batch_size is the place of an option"):
+            space.fixed(values[2] | {"batch_size": place})
 
 
 def test_size_counts_the_trials_there_are():

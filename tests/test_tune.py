@@ -321,6 +321,22 @@ def test_ctrl_c_keeps_all_and_resume_goes_on(tmp_path, data):
     assert rows(done) == rows(whole)
 
 
+class Named(nn.Module):
+    """A net that calls a layer as the one before the net is called."""
+
+    def setup(self):
+        self.input = nn.Linear(4)
+        self.out = nn.Linear(3)
+
+    def forward(self, x):
+        return self.out(self.input(x))
+
+
+def test_a_layer_called_input_is_the_nets_own(data):
+    study = search(data, space().replace(net=Named()), trials=2)
+    np.testing.assert_allclose(study.ensemble(1).evaluate("valid")["loss"], study.best.score, rtol=1e-4)
+
+
 def test_the_best_predict_together(tmp_path, data):
     study = search(data, trials=6, seeds=2, out=tmp_path / "s")
     run = study.ensemble(4, out=tmp_path / "e")
@@ -362,12 +378,15 @@ def test_the_nets_of_folds_predict_together_each_with_its_own_scaling(tmp_path):
 
 
 def test_in_a_search_that_time_ends_every_structure_has_its_turn(data, monkeypatch):
-    """Trials without end: the first structure is not to take all the time."""
+    """Trials without end, and epochs too: the first structure is not to take all the time."""
     ticks = itertools.count()  # a clock that goes on by a thousandth at every look, so that no machine is too slow
     monkeypatch.setattr("derin.tune.search.time", types.SimpleNamespace(perf_counter=lambda: next(ticks) / 1000))
     nets = (nn.Sequential(nn.Linear(w), nn.ReLU(), nn.Linear(3)) for w in (4, 8))
     experiment = space(epochs=30).replace(net=derin.choice(*nets))
     for pruner in (None, "asha"):
+        many = experiment.replace(epochs=100_000)
+        endless = search(data, many, trials=100_000, time=1.0, pruner=pruner)
+        assert {t.values["net"] for t in endless.trials if t.epochs} == {0, 1}
         study = search(data, experiment, trials=100_000, time=2.0, pruner=pruner)
         trained = [sum(t.epochs for t in study.trials if t.values["net"] == i) for i in (0, 1)]
         assert study.state == "out of time" and min(trained) > 0.1 * sum(trained)
@@ -404,6 +423,17 @@ def test_halving_with_a_time_limit_still_compares_all_trials(data):
     assert sum(t.epochs > 1 for t in study.trials) == 40 // 3
 
 
+def test_a_search_that_trains_nothing_ends_with_its_time(data, monkeypatch):
+    monkeypatch.setattr("derin.tune.search.default_budget", lambda: 1)
+    study = search(data, trials=None, time=0.5)
+    assert study.state == "out of time" and {t.state for t in study.trials} <= {"refused", "stopped"}
+
+
+def test_optuna_with_time_alone_asks_for_batches(data):
+    study = search(data, trials=None, time=3.0, sampler="tpe", pruner="asha")
+    assert study.state == "out of time" and any(t.epochs for t in study.trials)
+
+
 def test_two_studies_are_compared(data):
     a, b = search(data, trials=4), search(data, trials=6)
     table = a.compare(b)
@@ -423,6 +453,9 @@ def test_a_loss_that_is_searched_does_not_judge(data):
     weighted = space(class_weights=derin.choice(None, "balanced"))
     assert search(data, weighted, trials=2).metric == "accuracy"
     assert search(data, weighted.replace(metrics=("f1",)), trials=2).metric == "f1"
+    level = search(data, space(loss=LOSS, epochs=40), trials=8)
+    best = [t.number for t in level.ranked() if t.score == level.best.score]
+    assert len(best) > 1 and best == sorted(best)  # not by how much the labels are smoothed
 
 
 BAD = {
@@ -437,6 +470,8 @@ BAD = {
     "a loss that is searched": (lambda d: search(d, space(loss=LOSS), metric="valid_loss"), SpecError, "differ in loss.label_smoothing, .* Give metric='accuracy'"),
     "no trials": (lambda d: search(d, trials=0), SpecError, "trials must be at least 1, got 0"),
     "no seeds": (lambda d: search(d, seeds=0), SpecError, "seeds must be at least 1"),
+    "coarse to fine by time alone": (lambda d: search(d, trials=None, time=60, sampler="coarse"), SpecError, "rounds: give trials=200"),
+    "an ensemble of folds on other data": (lambda d: _other_data(d), RunError, "not those data"),
     "negative time": (lambda d: search(d, time=-1), SpecError, "time must be at least 0"),
     "no slots": (lambda d: search(d, slots=0), SpecError, "slots must be at least 1"),
     "one fold": (lambda d: search(d, folds=1), DataError, "folds"),
@@ -450,6 +485,11 @@ BAD = {
     "no study there": (lambda d: derin.tune.load("no/such/study"), RunError, "there is no study at"),
     "a path of another kind": (lambda d: derin.tune.load(3), RunError, "folder's path, got 3"),
 }  # fmt: skip
+
+
+def _other_data(data):
+    study = search(data, trials=2, folds=2)
+    study.ensemble(2, derin.load_data("iris", valid=0.2, test=0.2, seed=3))
 
 
 def _interrupted(data):

@@ -160,7 +160,10 @@ class Spec:
     def __repr__(self) -> str:
         shown, by_name = [], False
         if self._variadic:
-            return f"{type(self).__name__}({', '.join(map(repr, self.__dict__[self._variadic]))})"
+            shown = [*map(repr, self.__dict__[self._variadic])]
+            others = [f for f in dataclasses.fields(self) if f.name != self._variadic]  # type: ignore[arg-type]
+            shown += [f"{f.name}={v!r}" for f in others if not _equal(v := self.__dict__[f.name], _default(f))]
+            return f"{type(self).__name__}({', '.join(shown)})"
         for f in sorted(dataclasses.fields(self), key=lambda f: bool(f.kw_only)):  # type: ignore[arg-type]
             value = self.__dict__[f.name]
             if _required(f) and not by_name and not f.kw_only:

@@ -255,8 +255,8 @@ class Module(Spec):
     def bernoulli(self, share: Any, shape: tuple[int, ...]) -> jax.Array:
         """Fresh bools of a shape, each True with probability `share`, to within 2^-16.
 
-        Sixteen random bits each, four of them from a block of threefry: jax.random.bernoulli spends a block on each,
-        which takes longer than the layer before a Dropout (bench/dropout.py).
+        Sixteen random bits each, four of them from a block of threefry, whatever the key's kind. jax.random.bernoulli
+        spends a block on each, which takes longer than the layer before a Dropout (bench/dropout.py).
         """
         from jax.extend.random import threefry_2x32  # nets without dropout need not wait for it
 

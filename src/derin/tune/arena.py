@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -139,24 +139,23 @@ class Arena:
 
     # -- what trials are judged by
     def judge(
-        self, experiment: Experiment, metric: str | None, varied: Sequence[str] = ()
+        self, experiment: Experiment, metric: str | None, searched: str = ""
     ) -> tuple[str, bool, Callable[[Any], dict[str, float]]]:
         """The metric's name, whether greater is better, and what a report says by name.   Raises SpecError
 
-        varied: paths in which trials differ. Where the loss is among them it is no measure that they share."""
+        searched: a path in which trials differ that changes what their losses measure, "" if there is none."""
         named = [(i, name, m) for i, (name, m, _) in enumerate(engine.metric_names(self.tasks_of(experiment)[0]))]
         named = [(i, name, m) for i, name, m in named if m.scalar]
         greater = {"valid_loss": False, "loss": False} | {name: m.greater_is_better for _, name, m in named}
-        weighs = next((path for path in varied if path.split(".")[0] in ("loss", "class_weights")), None)
         if metric is None:
-            metric = named[0][1] if (experiment.metrics or weighs) and named else "valid_loss"
+            metric = named[0][1] if (experiment.metrics or searched) and named else "valid_loss"
         if metric not in greater:
             raise SpecError(f"there is no metric {metric!r} to tune for; this experiment has {', '.join(greater)}.")
 
-        if weighs and metric in ("loss", "valid_loss"):
+        if searched and metric in ("loss", "valid_loss"):
             others = " or ".join(f"metric={name!r}" for _, name, _ in named) or "metrics=(...) in the experiment"
             raise SpecError(
-                f"trials differ in {weighs}, which changes what their losses measure: {metric} cannot compare them. "
+                f"trials differ in {searched}, which changes what their losses measure: {metric} cannot compare them. "
                 f"Give {others}."
             )
 

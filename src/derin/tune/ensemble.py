@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,15 @@ def ensemble_of(study: Study, members: int | None, data: Any, out: str | Path | 
     wanted = len(nets) if members is None else members
     if not 1 <= wanted <= len(nets):
         raise RunError(
-            f"the study kept the weights of {len(nets)} nets, those of its best trials; an ensemble of {members} was "
-            "asked for."
+            f"the study kept the weights of {len(nets)} net{'s' * (len(nets) != 1)}, those of its best trials; an "
+            f"ensemble of {members} was asked for."
         )
+    if study.settings.folds and data.fingerprint != study.about_data["fingerprint"]:
+        raise RunError("each net scales columns as its fold of the study's data did: these are not those data.")
     nets = nets[:wanted]
     layers = _input_layers(study, data)
+    row = jax.ShapeDtypeStruct((1, *data.train.x.shape[1:]), data.train.x.dtype)
+    first = {f"input.{name}" for name in layers[0].look(row)[0]}
     together = [Sequential(*map(_copy, (layers[i], t.experiment.net))) for t, i, *_ in nets]
     experiment = study.best.experiment.replace(
         net=Ensemble(nets=tuple(together), own_inputs=True), early_stopping=None, precision="float32"
@@ -44,8 +49,8 @@ def ensemble_of(study: Study, members: int | None, data: Any, out: str | Path | 
     params: dict[str, Any] = {}
     state: dict[str, Any] = {}
     for n, (_, _, weights, statistics) in enumerate(nets):
-        params |= {_name(n, name): jnp.asarray(a) for name, a in weights.items()}
-        state |= {_name(n, name): jnp.asarray(a) for name, a in statistics.items()}
+        params |= {_name(n, name, first): jnp.asarray(a) for name, a in weights.items()}
+        state |= {_name(n, name, first): jnp.asarray(a) for name, a in statistics.items()}
     average = carry.average._replace(params=params, state=state) if carry.average else ()
     carry = carry._replace(params=params, state=state, best_params=params, best_state=state, average=average)
     folder = RunFolder.create(Path(out), experiment, data, counts) if out is not None else None
@@ -72,9 +77,9 @@ def _input_layers(study: Study, data: Any) -> list[Module]:
     return [Restandardised(layer(), *(a[i // study.settings.seeds] for a in (shift, scale))) for i in each]
 
 
-def _name(n: int, name: str) -> str:
-    """A weight's name in the n-th net: "input.x" stood in the layer before it."""
-    layer, rest = (0, name.removeprefix("input.")) if name.startswith("input.") else (1, name)
+def _name(n: int, name: str, first: Set[str]) -> str:
+    """A weight's name in the n-th net: those of `first` stood in the layer before it."""
+    layer, rest = (0, name.removeprefix("input.")) if name in first else (1, name)
     return f"nets.{n}.{layer}.{rest}"
 
 

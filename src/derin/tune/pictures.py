@@ -85,10 +85,12 @@ class Search(NamedTuple):
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The best finished trial; of those stopped before the end, if none was finished."""
+        """The best finished trial; if none was finished, of those that were not pruned, and then of all."""
         here = [t for t in self.trials if math.isfinite(score(t))]
-        here = [t for t in here if t["state"] == "finished"] or here
-        return min(here, key=lambda t: self.loss(t), default=None)
+        for state in ("finished", "unfinished"):
+            if some := [t for t in here if t["state"] == state]:
+                return min(some, key=self.loss)
+        return min(here, key=self.loss, default=None)
 
     def say(self, key: str, **values: Any) -> str:
         """A text of the pictures in their language."""
@@ -335,7 +337,7 @@ def best_so_far(search: Search) -> Figure:
         if search.best is None:
             return say(panel, search.say("no_score"))
         seconds, unit = times([t["seconds"] for t in search.trials])
-        kinds = {"finished"} if search.best["state"] == "finished" else {"finished", "pruned"}
+        kinds = {search.best["state"]}
         scored = [i for i, t in enumerate(search.trials) if t["state"] in kinds and math.isfinite(score(t))]
         scored.sort(key=lambda i: seconds[i])
         x, y, least = [], [], math.inf

@@ -27,6 +27,7 @@ from derin.tune.space import Dimension, Space, Values
 __all__ = ["CoarseToFine", "GivenTrials", "Grid", "Optuna", "Random", "Sampler", "Sobol", "Told", "sampler_of"]
 
 
+LARGEST_BATCH = 128  # of Optuna's trials
 TOGETHER = 256  # trials whose random numbers are drawn at once
 
 
@@ -217,7 +218,7 @@ class Optuna(Sampler):
     `tpe` is the tree-structured Parzen estimator (Bergstra et al. 2011, NeurIPS 24), which takes conditional
     distributions as they come; `gp` a Gaussian process, better with few numbers and few trials. Trials of a batch
     can train side by side: the larger it is the faster, the smaller the better informed. `batch=None` is an eighth
-    of the trials. Needs `pip install "derin[tune]"`; `gp` needs PyTorch as well.
+    of the trials, at most 128. Needs `pip install "derin[tune]"`; `gp` needs PyTorch as well.
     """
 
     method: Literal["tpe", "gp"] = "tpe"
@@ -228,7 +229,7 @@ class Optuna(Sampler):
             _at_least_one(self, "batch")
 
     def ask(self, space: Space, start: int, n: int, told: Sequence[Told], seed: int, trials: int) -> list[Values]:
-        size = self.batch or max(1, trials // 8)
+        size = self.batch or max(1, min(trials // 8, LARGEST_BATCH))
         found: list[Values] = []
         while n > 0 and start < trials:
             batch, first = divmod(start, size)

@@ -1,7 +1,8 @@
 """The search: trials are asked of a sampler, trained in populations, judged at rungs, and recorded.
 
 All that decides what comes next is in `Search.state()` and the members' carries, so a search that was killed goes on
-from its last checkpoint as if nothing had happened: the same trials, the same bits.
+from its last checkpoint as if nothing had happened: the same trials, the same bits. Where time is to end it, structures
+take turns by the clock, and whom a trial is compared with hangs on the clock, too.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from derin.errors import DoesNotFit, SpecError
 from derin.spec import Spec
 from derin.tune.arena import Arena
 from derin.tune.pruners import Arrived, Pruner, rank
-from derin.tune.samplers import Sampler, Told
+from derin.tune.samplers import CoarseToFine, Sampler, Told
 from derin.tune.space import Drawn, Shape, Space
-from derin.tune.trial import ENDED, Trial, mean
+from derin.tune.trial import ENDED, Trial, mean, tie_breaker
 
 MANY = 2**31  # trials, where only the time is limited
 ROUNDS = 4  # turns of each structure, where it is
@@ -55,6 +56,8 @@ class Settings(Spec):
                 raise SpecError(f"{name} must be at least {least}, got {value}.")
         if self.trials is None and self.time is None:
             raise SpecError("a search needs an end: give trials=64, or time=600 (seconds).")
+        if self.trials is None and isinstance(self.sampler, CoarseToFine):
+            raise SpecError("coarse to fine divides the trials into rounds: give trials=200 beside the time.")
 
 
 class Search:
@@ -64,7 +67,7 @@ class Search:
         self.experiment, self.space, self.settings = experiment, space, settings
         self.arena = Arena(data, settings.folds, settings.seeds, experiment.seed)
         first = experiment if space is None else space.fixed(space.at([0.5] * len(space.dimensions)))
-        judge = self.arena.judge(first, settings.metric, [*space.paths] if space else [])
+        judge = self.arena.judge(first, settings.metric, space.searched_loss if space else "")
         self.metric, self.greater, self.values_of = judge
         self.trials: list[Trial] = []
         self.queue: deque[int] = deque()
@@ -83,6 +86,7 @@ class Search:
         self.epoch_seconds = self.compile_seconds = 0.0
         self.compiled = sum(seconds.values())  # by this process before
         self.stopped = ""
+        self.opening = 0.0  # seconds that it took to compile and begin a structure, at most
         self._drawn: dict[int, Drawn] = {}
         self._groups: dict[Shape, Any] = {}  # the structure of the program
         self._interned: dict[Any, Any] = {}  # one object for equal ones: they are compared quickly then
@@ -93,7 +97,11 @@ class Search:
     def run(self, after: Callable[[Search], Any], stop: Sequence[Any] = ()) -> None:
         """Train to the end, calling `after` behind every epoch; leaves early once something is in `stop`."""
         while not self.stopped:
-            if self.running or self.queue:
+            if stop:
+                self.stopped = "interrupted"
+            elif self.time_is_over():
+                self._out_of_time()
+            elif self.running or self.queue:
                 self.train(after, stop)
             elif self.waiting:
                 self._promote()
@@ -107,11 +115,11 @@ class Search:
         if self.space is None:
             new: list[dict[str, Any]] = [{}] if not self.trials else []
         else:
+            count = min(wanted - len(self.trials), wanted if self._all_at_once() else self._some())
+            if count <= 0:
+                return False
             told = [Told(t.number, t.values, self._score(t)) for t in self.trials if t.state in ENDED]
-            some = max(1, 8 * self._slots() // self.arena.members)
-            count = min(wanted - len(self.trials), wanted if self._all_at_once() else some)
-            args = (self.space, len(self.trials), count, told, self.settings.seed, wanted)
-            new = self.settings.sampler.ask(*args) if count > 0 else []
+            new = self.settings.sampler.ask(self.space, len(self.trials), count, told, self.settings.seed, wanted)
         for values in new:
             self.queue.append(len(self.trials))
             self.trials.append(Trial(len(self.trials), values))
@@ -123,6 +131,7 @@ class Search:
         if not self.running:
             self._open(self.queue[0])
         opened = time.perf_counter()
+        self.opening = max(self.opening, opened - turn)
         while not self.stopped:
             refills = self.settings.time is not None and not self._waits() and not self.settings.units
             if refills and len(self.queue) < self._slots():
@@ -145,7 +154,7 @@ class Search:
                 self._out_of_time()
             self._settle()
             after(self)
-            if self._turn_is_over(opened - turn, time.perf_counter() - opened):
+            if self._turn_is_over(time.perf_counter() - opened):
                 self._give_way()
                 break
         if self.population is not None and not self.running:
@@ -156,14 +165,20 @@ class Search:
         """Whether all trials are asked for in the beginning: where time may end the search most would never begin."""
         return self.settings.trials is not None and (self.settings.time is None or self._waits())
 
+    def _some(self) -> int:
+        """Trials that are asked for at a time: enough to fill all slots for a while, for each worker's if there are."""
+        return max(1, (64 if self.settings.units else 8) * self._slots() // self.arena.members)
+
     def _waits(self) -> bool:
         return self.settings.pruner is not None and self.settings.pruner.waits
 
-    def _turn_is_over(self, opening: float, trained: float) -> bool:
-        """Where time is short every structure has its turns: of several rounds, and longer than it took to open it."""
-        if self.settings.time is None or self.stopped or (self._in_step() and self.running):
+    def _turn_is_over(self, trained: float) -> bool:
+        """Where time is short every structure has its turns: of several rounds, and longer than it takes to open one.
+
+        None is opened in the end that would hardly train."""
+        if self.settings.time is None or self.stopped:
             return False
-        if trained < max(opening, self.settings.time / 100):
+        if trained < max(self.opening, self.settings.time / 100) or self._left() < 2 * self.opening:
             return False
         structures = {self._structure(n) for n in self.queue} | {self.group}
         return len(structures) > 1 and trained >= self.settings.time / (ROUNDS * len(structures))
@@ -210,9 +225,10 @@ class Search:
         return max(self.arena.members, min(given, wanted))
 
     def _in_step(self) -> bool:
-        """Whether the members of a population are always in the same epoch."""
+        """Whether the members of a population are always in the same epoch. Those that take turns are not."""
         varies = self.space is not None and "epochs" in self.space.paths
-        return self.settings.pruner is None and self.experiment.early_stopping is None and not varies
+        rules = (self.settings.pruner, self.settings.time, self.experiment.early_stopping)
+        return all(rule is None for rule in rules) and not varies
 
     def _fill(self) -> None:
         """Free slots go to the next trials of this structure."""
@@ -297,7 +313,7 @@ class Search:
         return goes_on
 
     def _arrived(self, trial: Trial) -> Arrived:
-        return Arrived(trial.number, self._score(trial), trial.valid_loss)
+        return Arrived(trial.number, self._score(trial), tie_breaker(trial, self.space))
 
     def _score(self, trial: Trial) -> float:
         """Smaller is better; inf for a trial that diverged."""
@@ -401,7 +417,11 @@ class Search:
         return self.used + (now.used if now else 0), self.idle + (now.idle if now else 0)
 
     def time_is_over(self) -> bool:
-        return self.settings.time is not None and self.seconds() > self.settings.time
+        return self._left() < 0
+
+    def _left(self) -> float:
+        """Seconds."""
+        return math.inf if self.settings.time is None else self.settings.time - self.seconds()
 
     def ended_since(self, place: int) -> list[Trial]:
         """The trials that ended, in that order, leaving out the first `place`."""

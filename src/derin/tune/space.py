@@ -81,6 +81,11 @@ class Space:
             space.fixed(space.at(us))
         return space
 
+    @property
+    def searched_loss(self) -> str:
+        """A path that changes what a loss measures, so that trials' losses cannot be compared; "" if there is none."""
+        return next((path for path in self.paths if path.split(".")[0] in ("loss", "class_weights")), "")
+
     # -- values
     def at(self, us: Mapping[str, float] | Sequence[float] | np.ndarray) -> Values:
         """The values at these shares, numbers from 0 to 1: by the dimensions' names, or one for each in order."""
@@ -151,17 +156,18 @@ class Space:
         _refuse_unknown(values, used, self.paths)
         found = Drawn.of(made)
         places = {path: i for i, path in enumerate(leaf_paths(made))}
-        numbers = [d for d in self.active(values) if not _is_structure(d)]
-        if all(d.path in places for d in numbers):  # a float that is no leaf is part of the structure
-            self._templates[self._structure_of(values)] = _Template(found, numbers, places, len(values))
+        active = self.active(values)
+        if all(d.path in places for d in active if not _is_structure(d)):  # a float that is no leaf is part of it
+            self._templates[self._structure_of(values)] = _Template(found, active, places)
         return found
 
     def _from_template(self, values: Values) -> Drawn | None:
         """As another trial was made that differed in leaves alone."""
         template = self._templates.get(self._structure_of(values))
-        if template is None or len(values) != template.values:
+        if template is None or len(values) != len(template.active):
             return None  # refused with its reason, from scratch
-        return template.filled([_checked(d.key, d.distribution, values) for d in template.numbers])
+        found = [_checked(d.key, d.distribution, values) for d in template.active]
+        return template.filled([v for v, varies in zip(found, template.varies, strict=True) if varies])
 
     def _structure_of(self, values: Values) -> tuple[Any, ...]:
         """What makes a trial's structure: its options and whole numbers."""
@@ -291,8 +297,10 @@ class Drawn(NamedTuple):
 class _Template:
     """An experiment of a space, flattened: others of its structure are made by putting other leaves in."""
 
-    def __init__(self, made: Drawn, numbers: list[Dimension], places: dict[str, int], values: int) -> None:
-        self.made, self.numbers, self.values = made, numbers, values
+    def __init__(self, made: Drawn, active: list[Dimension], places: dict[str, int]) -> None:
+        self.made, self.active = made, active
+        self.varies = [not _is_structure(d) for d in active]
+        numbers = [d for d in active if not _is_structure(d)]
         self.places = [places[d.path] for d in numbers]
         self.scratch = made.experiment  # a copy of its own, whose numbers change, to ask its specs what they refuse
         self.holders = [_holder(self.scratch, d.path) for d in numbers]

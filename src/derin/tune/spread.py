@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import jax
@@ -95,7 +96,8 @@ class Spread(Search):
             bracket = rule.bracket(n, self.alike(n).epochs) if rule else 0
             groups.setdefault((self._structure(n), bracket, trial.epochs), []).append(n)
         size = max(1, self._slots() // self.arena.members)
-        return [some[i : i + size] for some in groups.values() for i in range(0, len(some), size)]
+        units = [[some[i : i + size] for i in range(0, len(some), size)] for some in groups.values()]
+        return [unit for turn in zip_longest(*units) for unit in turn if unit]  # structures in turn: time may end it
 
     def _unit(self, numbers: Iterable[int]) -> Unit:
         trials = [self.trials[n].to_dict() for n in numbers]

@@ -12,6 +12,7 @@ studies/NAME/checkpoints/    the search as it stands            studies/NAME/.lo
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -41,7 +42,7 @@ from derin.tune.replay import replayed, schedule_of
 from derin.tune.samplers import Random, Sampler, Told, sampler_of
 from derin.tune.search import Search, Settings
 from derin.tune.space import Space
-from derin.tune.trial import ENDED, Trial
+from derin.tune.trial import ENDED, Trial, tie_breaker
 
 if TYPE_CHECKING:
     import polars
@@ -266,7 +267,7 @@ class Study:
         self.space = Space.of(experiment) if spec.distributions(experiment) else None
         self.trials = [Trial(**t) for t in state["trials"]]
         for trial in self.trials:
-            trial.make = (lambda _: experiment) if self.space is None else self.space.fixed
+            trial.make = functools.partial(_same, experiment) if self.space is None else self.space.fixed
         self.metric, self.greater_is_better = state["metric"], state["greater"]
 
     def __repr__(self) -> str:
@@ -311,7 +312,7 @@ class Study:
         done = [t for t in self.trials if t.state == "finished" and not math.isnan(t.score)]
         done = done or [t for t in self.trials if t.state == "stopped" and not math.isnan(t.score)]
         sign = -1 if self.greater_is_better else 1
-        return sorted(done, key=lambda t: rank(Arrived(t.number, sign * t.score, t.valid_loss)))
+        return sorted(done, key=lambda t: rank(Arrived(t.number, sign * t.score, tie_breaker(t, self.space))))
 
     @property
     def best(self) -> Trial:
@@ -450,6 +451,11 @@ class Study:
             if self.data.fingerprint != self.about_data["fingerprint"]:
                 raise RunError(f"{source} is not what this study was made on: bring the data back as they were.")
         return self.data
+
+
+def _same(experiment: Experiment, _: Any) -> Experiment:
+    """The experiment of the only trial of a cross-validation."""
+    return experiment
 
 
 def _check_exploring(space: Space, settings: Settings) -> None:

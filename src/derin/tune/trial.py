@@ -36,7 +36,7 @@ class Trial:
     @property
     def experiment(self) -> Any:
         """The experiment with this trial's values."""
-        return self.make(self.values)
+        return self.make(self.values) if self.make else None
 
     @property
     def score(self) -> float:
@@ -59,6 +59,11 @@ class Trial:
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del found["make"]
         return found
+
+
+def tie_breaker(trial: Trial, space: Any) -> float:
+    """Of equal scores the smaller is better: the validation loss, unless trials differ in what a loss measures."""
+    return 0.0 if space is not None and space.searched_loss else trial.valid_loss
 
 
 def mean(values: list[float]) -> float:
