@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,27 +28,32 @@ def data(rows: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
     return x, (x[:, 0] * x[:, 1] > 0).astype(np.int32)
 
 
-def with_derin(turn: Turn) -> None:
+def hidden(nn: Any, sizes: list[Any], rate: float) -> list[Any]:
+    """The hidden layers of a library's net: its linear ones, each with what stands behind it."""
+    return [layer for size in sizes for layer in (size, nn.ReLU(), *([nn.Dropout(rate)] if rate else []))]
+
+
+def with_derin(turn: Turn, rate: float = 0.0) -> None:
     import derin
     from derin import nn
 
     rows = np.arange(ROWS + JUDGED)
     loaded = derin.data.load(data(len(rows)), indices=(rows[:ROWS], rows[ROWS:], []))
-    net = nn.Sequential(nn.Linear(128), nn.ReLU(), nn.Linear(64), nn.ReLU(), nn.Linear(2))
+    net = nn.Sequential(*hidden(nn, [nn.Linear(128), nn.Linear(64)], rate), nn.Linear(2))
     derin.fit(
         net, loaded, epochs=FOREVER, batch_size=BATCH, optimizer=derin.optim.Adam(1e-3),
         progress=False, callbacks=[turn.next],
     )  # fmt: skip
 
 
-def with_torch(turn: Turn) -> None:
+def with_torch(turn: Turn, rate: float = 0.0) -> None:
     import torch
     from torch import nn
 
     torch.set_num_threads(THREADS)
     x, y = (torch.from_numpy(a) for a in data())
     y = y.long()
-    net = nn.Sequential(nn.Linear(30, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 2))
+    net = nn.Sequential(*hidden(nn, [nn.Linear(30, 128), nn.Linear(128, 64)], rate), nn.Linear(64, 2))
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     while True:
         turn.begin()

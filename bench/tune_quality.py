@@ -214,10 +214,11 @@ def main(argv: list[str] | None = None) -> None:
             print(name, seed, *found[-1], file=sys.stderr, flush=True)
         best, together, ours, theirs, others = np.array(found).T
         points, error = difference(together, theirs)
+        alone, its_error = difference(best, theirs)
         better, level = better + (points >= 0), level + (points >= -error)
         rows.append([
             name, f"{len(data['valid']):,}", *(f"{np.mean(part):.2%}" for part in (best, together, theirs)),
-            f"{difference(best, theirs)[0]:+.2f} ± {difference(best, theirs)[1]:.2f}", f"{points:+.2f} ± {error:.2f}",
+            f"{alone:+.2f} ± {its_error:.2f}", f"{points:+.2f} ± {error:.2f}",
             f"{np.median(ours):,.0f}", f"{np.median(others):,.0f}",
         ])  # fmt: skip
         print(*rows[-1], flush=True)

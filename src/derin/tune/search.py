@@ -132,8 +132,8 @@ class Search:
             self._open(self.queue[0])
         opened = time.perf_counter()
         self.opening = max(self.opening, opened - turn)
+        refills = self.settings.time is not None and not self._waits() and not self.settings.units
         while not self.stopped:
-            refills = self.settings.time is not None and not self._waits() and not self.settings.units
             if refills and len(self.queue) < self._slots():
                 self._ask()  # the slots are not to run empty before the next are asked for
             self._fill()

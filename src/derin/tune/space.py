@@ -21,7 +21,7 @@ import numpy as np
 from derin.distributions import Distribution, Range, choice, integer, log_integer
 from derin.engine.experiment import Experiment
 from derin.errors import DerinError, SpecError
-from derin.spec import Spec, _equal, _fields, _holds_distributions, check_again, get, leaf_paths, nearest
+from derin.spec import Spec, _equal, _fields, _holds_distributions, _set, check_again, get, leaf_paths, nearest
 
 Values = dict[str, Any]  # a trial: path -> number, or the place of a choice's option
 
@@ -303,43 +303,27 @@ class _Template:
         numbers = [d for d in active if not _is_structure(d)]
         self.places = [places[d.path] for d in numbers]
         self.scratch = made.experiment  # a copy of its own, whose numbers change, to ask its specs what they refuse
-        self.holders = [_holder(self.scratch, d.path) for d in numbers]
-        owners = [owner for d in numbers for owner in _specs_above(self.scratch, d.path)]
-        self.owners = list({id(owner): owner for owner in owners}.values())
+        self.ways = [_way(self.scratch, d.path) for d in numbers]
+        self.owners = list({id(owner): owner for above, *_ in self.ways for owner in above}.values())
 
     def filled(self, numbers: list[float]) -> Drawn:
         """With these numbers. Raises what the experiment's own checks raise."""
         leaves = [*self.made.leaves]
-        for place, (holder, field, steps), number in zip(self.places, self.holders, numbers, strict=True):
-            leaves[place] = float(number)
-            holder.__dict__[field] = _put(holder.__dict__[field], steps, float(number))
+        for place, (above, field, steps), number in zip(self.places, self.ways, map(float, numbers), strict=True):
+            leaves[place], fields = number, above[-1].__dict__
+            fields[field] = _set(fields[field], steps, number, "") if steps else number
         for owner in self.owners:
             check_again(owner)
         return Drawn(self.made.shape, leaves)
 
 
-def _holder(spec: Any, path: str) -> tuple[Spec, str, list[int]]:
-    """The innermost spec above a number, its field, and the way through tuples from there."""
-    at, *steps = path.split(".")
-    value = spec.__dict__[at]
-    for i, step in enumerate(steps):
-        if isinstance(value, Spec):
-            return _holder(value, ".".join(steps[i:]))
-        value = value[int(step)]
-    return spec, at, [int(step) for step in steps]
-
-
-def _put(value: Any, steps: list[int], number: float) -> Any:
-    if not steps:
-        return number
-    first, *rest = steps
-    return tuple(_put(v, rest, number) if i == first else v for i, v in enumerate(value))
-
-
-def _specs_above(spec: Any, path: str) -> list[Spec]:
+def _way(spec: Any, path: str) -> tuple[list[Spec], str, list[str]]:
+    """The specs above a number, the last one's field, and the way from there through tuples."""
     steps = path.split(".")
-    parts = [get(spec, ".".join(steps[:i])) for i in range(len(steps))]
-    return [part for part in parts if isinstance(part, Spec)]
+    above = [(i, get(spec, ".".join(steps[:i]))) for i in range(len(steps))]
+    specs = [(i, part) for i, part in above if isinstance(part, Spec)]
+    last = specs[-1][0]
+    return [part for _, part in specs], steps[last], steps[last + 1 :]
 
 
 def _is_structure(d: Dimension) -> bool:
