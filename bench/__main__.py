@@ -20,6 +20,7 @@ NAMES = (
     "dense",
     "tune",
     "tune_quality",
+    "slots",
     "masking",
     "health",
     "sickbed",

@@ -30,7 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PACKAGES = ("jax", "jaxlib", "torch", "keras", "lightning", "optuna", "scikit-learn", "numpy")
-NEEDS = {"torch": "torch", "Keras on JAX": "keras", "Lightning": "lightning",
+NEEDS = {"torch": "torch", "torch, one model": "torch", "Keras on JAX": "keras", "Lightning": "lightning",
          "scikit-learn": "sklearn", "torch, channels last": "torch", "torch.compile": "torch",
          "torch, 1 process x 2 threads": "optuna", "torch, 2 processes x 1 thread": "optuna",
          "Optuna TPE, 2 processes": "optuna"}  # fmt: skip

@@ -89,7 +89,8 @@ WORKERS = {"derin": with_derin, **tune_peers.WORKERS}
 
 
 def bookkeeping(work: Work) -> float:
-    """The share of a search's time that its populations do not take, which draw weights and train; programs at hand."""
+    """The share of a search's time that its populations do not take, which take in the data, draw weights and train;
+    programs at hand."""
     import derin
     from derin.engine.population import Population
     from derin.tune import Random, Space
@@ -99,24 +100,26 @@ def bookkeeping(work: Work) -> float:
     spent = [0.0]
 
     def timed(method: Any) -> Any:
-        def call(*given: Any) -> Any:
+        def call(*given: Any, **options: Any) -> Any:
             begin = time.perf_counter()
-            found = method(*given)
+            found = method(*given, **options)
             spent[0] += time.perf_counter() - begin
             return found
 
         return call
 
-    put, epoch = Population.put, Population.epoch
-    Population.put, Population.epoch = timed(put), timed(epoch)  # type: ignore[method-assign]
+    methods = {name: getattr(Population, name) for name in ("__init__", "bytes", "put", "epoch")}
+    for name, method in methods.items():
+        setattr(Population, name, timed(method))
     try:
-        for seed in range(6):
+        for seed in range(12):
             begin, spent[0] = time.perf_counter(), 0.0
             settings = Settings(trials=work.trials, sampler=Random(), seed=seed)
             Search(experiment, Space.of(experiment), data, settings).run(lambda _: None)
             shares.append(1 - spent[0] / (time.perf_counter() - begin))
     finally:
-        Population.put, Population.epoch = put, epoch  # type: ignore[method-assign]
+        for name, method in methods.items():
+            setattr(Population, name, method)
     return median(shares[1:])
 
 

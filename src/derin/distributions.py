@@ -62,15 +62,18 @@ class Range(Distribution):
         if self.low == self.high and isinstance(self.low, float):
             raise SpecError(f"{self!r} is empty: its ends are equal. Write the value {self.low!r} itself.")
 
+    def _complete(self) -> None:
+        self._ends = self._scaled(self.low), self._scaled(self.high)
+
     def at(self, u: float) -> Any:
         _check_share(self, u)
         if u in (0, 1):  # to the bit
             return self.high if u else self.low
-        a, b = self._scaled(self.low), self._scaled(self.high)
+        a, b = self._ends
         return min(max(self._unscaled(a + u * (b - a)), self.low), self.high)
 
     def place(self, value: Any) -> float:
-        a, b = self._scaled(self.low), self._scaled(self.high)
+        a, b = self._ends
         return min(max((self._scaled(_number(self, value)) - a) / (b - a), 0.0), 1.0)
 
     def narrowed(self, value: Any, share: float) -> Self:
@@ -190,15 +193,15 @@ class log_integer(Range):
 
     def at(self, u: float) -> int:
         _check_share(self, u)
-        a, b = self._ends()
+        a, b = self._ends
         return min(max(int(math.exp(a + u * (b - a))), self.low), self.high)
 
     def place(self, value: Any) -> float:
-        a, b = self._ends()
+        a, b = self._ends
         return min(max((math.log(max(_number(self, value), 0) + 0.5) - a) / (b - a), 0.0), 1.0)
 
-    def _ends(self) -> tuple[float, float]:
-        return math.log(self.low), math.log(self.high + 1)  # from each number to the next is that number's
+    def _complete(self) -> None:
+        self._ends = math.log(self.low), math.log(self.high + 1)  # from each number to the next is that number's
 
     def _check_scale(self) -> None:
         _check_positive(self)

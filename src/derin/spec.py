@@ -59,7 +59,7 @@ class Spec:
     _sealed = False
     _variadic: typing.ClassVar[str | None] = None  # the field that takes all positional values: Sequential(a, b)
     _leaves: typing.ClassVar[frozenset[str]] = frozenset()
-    _hints: typing.ClassVar[dict[str, Any] | None] = None
+    _hints: typing.ClassVar[dict[str, tuple[Any, frozenset[type]]] | None] = None
     _names: typing.ClassVar[tuple[str, ...]] = ()  # of the fields, in their order
     _is_distribution = False  # derin.uniform, derin.log, ...: it stands where a value will be
     _has_distributions = False  # one stands in a field, or anywhere below: a search space, not yet a value
@@ -107,8 +107,10 @@ class Spec:
 
     def __post_init__(self) -> None:
         if not getattr(_rebuilding, "on", False):
-            for name, hint in _resolved_hints(type(self)).items():
-                self.__dict__[name] = _checked(self, name, hint, self.__dict__[name])
+            fields = self.__dict__
+            for name, (hint, plain) in _resolved_hints(type(self)).items():
+                if type(fields[name]) not in plain:
+                    fields[name] = _checked(self, name, hint, fields[name])
             self._convert()
         for value in self.__dict__.values():
             if isinstance(value, (Spec, tuple)) and _holds_distributions(value):
@@ -311,15 +313,6 @@ def require_fixed(value: Any, what: str) -> None:
         f"{what} needs values, and this is a search space: {listed}{more}. derin.tune(experiment, data) searches it, "
         f"`derin tune` on the command line; for one run give a value in place of each distribution."
     )
-
-
-def check_again(spec: Spec) -> None:
-    """Spec.check() of a value that JAX has put together, which refuses nothing by itself."""
-    spec.__dict__["_sealed"] = False
-    try:
-        spec.check()
-    finally:
-        spec.__dict__["_sealed"] = True
 
 
 def _holds_distributions(value: Any) -> bool:
@@ -635,8 +628,14 @@ def _resolved_hints(cls: Any) -> dict[str, Any]:
             hints = typing.get_type_hints(cls)
         except (NameError, AttributeError, TypeError):  # a class made inside a function: no check
             hints = {}
-        cls._hints = {n: hints.get(n, Any) for n in _field_names(cls)}
+        cls._hints = {n: (hint := hints.get(n, Any), _plain(hint, n in cls._leaves)) for n in _field_names(cls)}
     return cls._hints
+
+
+def _plain(hint: Any, leaf: bool) -> frozenset[type]:
+    """The types whose values are right for a field as they are: most are, and to look closer takes microseconds."""
+    plain = (bool, float, str, type(None)) if leaf else (bool, int, float, str, type(None))  # a leaf's int is a float
+    return frozenset(option for option in _options(hint) or (hint,) if option in plain)
 
 
 def _field_names(cls: Any) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ and long recurrences on a CPU, a block is one member. When too few are left to f
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -55,33 +56,66 @@ class Seen(NamedTuple):
     broken: Any  # bool: a loss or gradient was not finite
 
 
+class Form(NamedTuple):
+    """How the numbers of a task travel to a device: float32 scalars packed in one array, the others by themselves."""
+
+    tree: Any
+    packed: tuple[bool, ...]  # for each leaf
+
+    @classmethod
+    def of(cls, task: Task) -> Form:
+        leaves, tree = jax.tree.flatten(task)
+        return cls(tree, tuple(a.ndim == 0 and a.dtype == np.float32 for a in map(_plain, leaves)))
+
+    def task(self, numbers: Any, others: Any) -> Task:
+        """numbers: [packed], others: a tuple of the other leaves, both a member's own."""
+        scalars, rest = iter(numbers), iter(others)
+        return jax.tree.unflatten(self.tree, [next(scalars if one else rest) for one in self.packed])
+
+
+KEY, EPOCHS, FOLD, ALIVE, FRESH = slice(0, 2), 2, 3, 4, 5  # the columns of a block's `about`
+
+
 class Block:
     """Slots on one device: what the program of an epoch takes, arrays with a leading axis."""
 
-    def __init__(self, task: Task, size: int, device: Any) -> None:
-        self.size, self.device = size, device
-        self.leaves = [np.stack([_plain(v)] * size) for v in jax.tree.leaves(task)]
-        self.keys = np.stack([key_bits(0)] * size)
-        self.epochs = np.ones(size, np.int32)
-        self.fold = np.zeros(size, np.int32)
-        self.alive = np.zeros(size, bool)
+    def __init__(self, form: Form, leaves: Sequence[Any], size: int, device: Any) -> None:
+        self.size, self.device, self.packed = size, device, form.packed
+        self.numbers = np.zeros((size, sum(form.packed)), np.float32)
+        self.others = tuple(np.stack([_plain(v)] * size) for v, one in zip(leaves, form.packed, strict=True) if not one)
+        self.about = np.zeros((size, 6), np.uint32)  # of each member its key, epochs, fold; does it live, is it new
+        self.about[:, EPOCHS] = 1
         self.handles = [-1] * size
         self.carry: Any = None
         self.given: Any = None  # all but the carry, on the device; made anew when a member comes or goes
+        for at in range(size):
+            self._set_leaves(at, leaves)
 
-    def set(self, at: int, member: Member) -> None:
-        for stack, leaf in zip(self.leaves, member.leaves, strict=True):
-            stack[at] = leaf
-        self.keys[at] = key_bits(member.seed)
-        self.epochs[at], self.fold[at], self.alive[at] = member.epochs, member.fold, True
-        self.given = None
+    def set(self, at: int, member: Member, handle: int) -> None:
+        self._set_leaves(at, member.leaves)
+        self.about[at] = (*key_bits(member.seed), member.epochs, member.fold, True, member.carry is None)
+        self.handles[at], self.given = handle, None
+
+    def _set_leaves(self, at: int, leaves: Sequence[Any]) -> None:
+        self.numbers[at] = [*itertools.compress(leaves, self.packed)]
+        if self.others:
+            rest = (leaf for leaf, one in zip(leaves, self.packed, strict=True) if not one)
+            for stack, leaf in zip(self.others, rest, strict=True):
+                stack[at] = leaf
 
     def clear(self, at: int) -> None:
-        self.alive[at], self.handles[at], self.given = False, -1, None
+        self.about[at, ALIVE], self.handles[at], self.given = False, -1, None
+
+    @property
+    def living(self) -> list[int]:
+        """The slots that are taken."""
+        return [at for at, handle in enumerate(self.handles) if handle >= 0]
 
     def member(self, at: int) -> Member:
-        leaves = [stack[at].copy() for stack in self.leaves]
-        return Member(leaves, int(self.keys[at, 1]), int(self.epochs[at]), int(self.fold[at]), self.carry_of(at))
+        scalars, rest = iter(self.numbers[at]), iter(self.others)
+        leaves = [next(scalars) if one else next(rest)[at].copy() for one in self.packed]
+        _, seed, epochs, fold, *_ = self.about[at].tolist()
+        return Member(leaves, seed, epochs, fold, self.carry_of(at))
 
     def carry_of(self, at: int) -> Carry:
         return jax.tree.map(lambda a: np.array(np.asarray(a)[at]), self.carry)  # an array of a CPU is not copied whole
@@ -112,13 +146,13 @@ class Population:
         measure: bool = True,
     ) -> None:
         self.task = task.structure_only()
-        self.tree = jax.tree.structure(self.task)
+        self.leaves, self.form = jax.tree.leaves(self.task), Form.of(self.task)
         devices = jax.local_devices()
         count = threads or (cores() if devices[0].platform == "cpu" and len(devices) == 1 else len(devices))
         self.places = [devices[i % len(devices)] for i in range(count)]
-        self.data = {d: jax.device_put((rows, valid, folds), d) for d in devices[:count]}
+        order_key = None if order_seed is None else key_bits(order_seed)
+        self.data = {d: jax.device_put((order_key, rows, valid, folds), d) for d in devices[:count]}
         self.like = jax.ShapeDtypeStruct((1, *rows.x.shape[1:]), rows.x.dtype)
-        self.order_key = None if order_seed is None else key_bits(order_seed)
         self.shared_order = shared_order and folds is None
         self.pool = ThreadPoolExecutor(count) if count > 1 else None
         self.measure = measure
@@ -127,24 +161,24 @@ class Population:
         self.blocks = [self._new(self.block, i) for i in range(self.slots // self.block)]
         self.programs: dict[Any, Any] = {}  # by what they do, size and device: quicker to find than by their arguments
         self.handles = 0
+        self.places_of: dict[int, tuple[Block, int]] = {}  # by handle
         self.used = self.idle = 0  # slot-epochs
 
     def _new(self, size: int, i: int) -> Block:
-        return Block(self.task, size, self.places[i % len(self.places)])
+        return Block(self.form, self.leaves, size, self.places[i % len(self.places)])
 
     # -- members come and go
     @property
     def free(self) -> int:
-        return sum(int((~b.alive).sum()) for b in self.blocks)
+        return sum(b.handles.count(-1) for b in self.blocks)
 
     def put(self, members: Sequence[Member]) -> list[int]:
         """Give members free slots; a handle for each."""
         fresh: dict[int, dict[int, Member]] = {}
         handles = []
-        places = [(i, at) for i, b in enumerate(self.blocks) for at in range(b.size) if not b.alive[at]]
-        for (i, at), member in zip(places, members, strict=False):
-            self.blocks[i].set(at, member)
-            self.blocks[i].handles[at] = self.handles
+        free = ((i, at) for i, b in enumerate(self.blocks) for at, handle in enumerate(b.handles) if handle < 0)
+        for (i, at), member in zip([*free], members, strict=False):
+            self._place(self.blocks[i], at, member, self.handles)
             fresh.setdefault(i, {})[at] = member
             handles.append(self.handles)
             self.handles += 1
@@ -152,20 +186,24 @@ class Population:
             self._begin(self.blocks[i], some)
         return handles
 
+    def _place(self, block: Block, at: int, member: Member, handle: int) -> None:
+        block.set(at, member, handle)
+        self.places_of[handle] = (block, at)
+
     def _begin(self, block: Block, members: dict[int, Member]) -> None:
         """Fresh weights, or the given ones, in the slots of these members; the others stay as they are."""
         given = {at: m.carry for at, m in members.items() if m.carry is not None}
         if block.carry is None:  # zeros, or a program for the first time and one for all others would compile
-            shapes = _shapes(self.tree, self.like, block.size, block.leaves, block.keys)
+            shapes = _shapes(self.form, self.like, block)
             block.carry = jax.device_put(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes), block.device)
-        fresh = np.array([at in members and at not in given for at in range(block.size)])
-        if fresh.any():
-            args = (*self._given(block)[:2], jax.device_put(fresh, block.device), block.carry)
+        if len(given) < len(members):
+            args = (*self._given(block), block.carry)
             key = ("start", block.size, block.device)
             if key not in self.programs:
-                static = (self.tree, self.like, block.device)
+                static = (self.form, self.like, block.device)
                 self.programs[key] = program(_started, *args, static=static, donate=(3,), hasty=True)
             block.carry = self.programs[key](*args)
+            block.about[:, FRESH] = False
         if given:
             stacks = jax.tree.map(np.array, block.carry)
             for at, carry in given.items():
@@ -174,17 +212,12 @@ class Population:
 
     def clear(self, handle: int) -> None:
         """This member is done with."""
-        block, at = self._place(handle)
+        block, at = self.places_of.pop(handle)
         block.clear(at)
 
     def carries(self) -> dict[int, Carry]:
         """The whole state of each member, copied to the host."""
-        found = {}
-        for block in self.blocks:
-            if block.alive.any():
-                for at in np.flatnonzero(block.alive).tolist():
-                    found[block.handles[at]] = block.carry_of(at)
-        return found
+        return {handle: block.carry_of(at) for handle, (block, at) in self.places_of.items()}
 
     def carry(self, handle: int) -> Carry:
         """The whole state of one member, copied to the host."""
@@ -192,7 +225,7 @@ class Population:
 
     def carrier(self, handle: int) -> Callable[[], Carry]:
         """What copies it, until members are put or trained again: also when this one is cleared meanwhile."""
-        block, at = self._place(handle)
+        block, at = self.places_of[handle]
         return lambda: block.carry_of(at)
 
     def layout(self) -> list[list[int]]:
@@ -203,29 +236,21 @@ class Population:
         """Put members, with their carries, back where they sat."""
         self.blocks = [self._new(len(handles), i) for i, handles in enumerate(layout)]
         self.handles = 1 + max((h for handles in layout for h in handles), default=-1)
+        self.places_of = {}
         for block, handles in zip(self.blocks, layout, strict=True):
             mine = {at: members[h] for at, h in enumerate(handles) if h >= 0}
             for at, member in mine.items():
-                block.set(at, member)
-                block.handles[at] = handles[at]
+                self._place(block, at, member, handles[at])
             if mine:
                 self._begin(block, mine)
-
-    def _place(self, handle: int) -> tuple[Block, int]:
-        for block in self.blocks:
-            if handle in block.handles:
-                return block, block.handles.index(handle)
-        raise KeyError(handle)
 
     def thin_out(self) -> None:
         """No more members come: those of blocks that are hardly used go on one by one."""
         for block in list(self.blocks):
-            alive = np.flatnonzero(block.alive).tolist()
-            if block.size > 1 and len(alive) < self.alone:
-                for at in alive:
-                    single = self._new(1, len(self.blocks))
-                    single.set(0, member := block.member(at))
-                    single.handles[0] = block.handles[at]
+            if block.size > 1 and len(block.living) < self.alone:
+                for at in block.living:
+                    single, member = self._new(1, len(self.blocks)), block.member(at)
+                    self._place(single, 0, member, block.handles[at])
                     self._begin(single, {0: member})
                     self.blocks.append(single)
                 self.blocks.remove(block)
@@ -233,7 +258,7 @@ class Population:
     # -- an epoch
     def epoch(self) -> dict[int, Seen]:
         """Train every member for an epoch."""
-        blocks = [b for b in self.blocks if b.alive.any()]
+        blocks = [b for b in self.blocks if b.living]
         calls = [self._call(b) for b in blocks]  # compiled here: threads would each compile
         if self.pool is None or len(calls) == 1:
             found = [call() for call in calls]
@@ -246,7 +271,7 @@ class Population:
             for handle, numbers in zip(block.handles, each, strict=True):
                 if handle >= 0:
                     seen[handle] = jax.tree.unflatten(tree, numbers)
-            alive = int(block.alive.sum())
+            alive = len(block.living)
             self.used, self.idle = self.used + alive, self.idle + block.size - alive
         return seen
 
@@ -265,14 +290,13 @@ class Population:
 
     def _given(self, block: Block) -> Any:
         if block.given is None:
-            mine = (block.leaves, block.keys, block.epochs, block.fold, block.alive, self.order_key)
-            block.given = jax.device_put(mine, block.device)
+            block.given = jax.device_put((block.numbers, block.others, block.about), block.device)
         return block.given
 
     def _program(self, block: Block, args: Any) -> Any:
         key = ("epoch", block.size, block.device)
         if key not in self.programs:
-            static = (self.tree, self.shared_order, block.device)
+            static = (self.form, self.shared_order, block.device)
             alone = self.places[0].platform == "cpu" and len(self.places) > 1
             self.programs[key] = program(_epochs, *args, static=static, donate=(0,), one_thread=alone)
         return self.programs[key]
@@ -317,9 +341,9 @@ class Population:
 
     def _costs(self) -> Summary:
         """The layers of a step of one member, forward."""
-        size, n = self.task.experiment.batch_size, self.data[self.places[0]][0].x.shape[0]
+        size, n = self.task.experiment.batch_size, self.data[self.places[0]][1].x.shape[0]
         x = jax.ShapeDtypeStruct((n if size == "full" else min(size, n), *self.like.shape[1:]), self.like.dtype)
-        key = (self.tree, x)
+        key = (self.form, x)
         if key not in _known_costs:
             seen = x if self.task.inputs is None else self.task.inputs.look(x)[1][""]
             _known_costs[key] = summary(self.task.experiment.net, seen)
@@ -328,12 +352,11 @@ class Population:
     def _seconds(self, size: int) -> float:
         """Of a few steps of so many members, with all threads at work."""
         block = self._new(size, 0)
-        like = jax.eval_shape(lambda key: engine.start(self.task, key_of(key), self.like), block.keys[0])
+        like = jax.eval_shape(lambda key: engine.start(self.task, key_of(key), self.like), key_bits(0))
         carry = jax.tree.map(lambda a: np.full((size, *a.shape), 0.01 if a.dtype.kind == "f" else 0, a.dtype), like)
         carry = carry._replace(broken_at=np.full(size, -1, np.int32))
-        rows = self.data[block.device][0]
-        args = jax.device_put((block.leaves, carry, block.keys, rows), block.device)
-        run = program(_probe, *args, static=(self.tree, block.device))
+        args = (*self._given(block), jax.device_put(carry, block.device), self.data[block.device][1])
+        run = program(_probe, *args, static=(self.form, block.device))
         best = float("inf")
         for _ in range(3):
             begin = time.perf_counter()
@@ -358,35 +381,34 @@ def _memory(program: Any) -> Any:
     return program.memory_analysis()
 
 
-def _shapes(tree: Any, like: Any, size: int, leaves: Any, keys: Any) -> Carry:
+def _shapes(form: Form, like: Any, block: Block) -> Carry:
     """The shapes of the states of a block."""
-    if (tree, like, size) not in _known_shapes:
+    key = (form, like, block.size)
+    if key not in _known_shapes:
 
-        def member(leaves: Any, key: Any) -> Carry:
-            return engine.start(jax.tree.unflatten(tree, leaves), key_of(key), like)
+        def member(numbers: Any, others: Any, about: Any) -> Carry:
+            return engine.start(form.task(numbers, others), key_of(about[KEY]), like)
 
-        _known_shapes[tree, like, size] = jax.eval_shape(jax.vmap(member), leaves, keys)
-    return _known_shapes[tree, like, size]
+        _known_shapes[key] = jax.eval_shape(jax.vmap(member), block.numbers, block.others, block.about)
+    return _known_shapes[key]
 
 
-def _started(tree: Any, like: Any, device: Any, leaves: Any, keys: Any, fresh: Any, carry: Any) -> Carry:
-    def member(leaves: Any, key: Any) -> Carry:
-        return engine.start(jax.tree.unflatten(tree, leaves), key_of(key), like)
+def _started(form: Form, like: Any, device: Any, numbers: Any, others: Any, about: Any, carry: Carry) -> Carry:
+    def member(numbers: Any, others: Any, about: Any) -> Carry:
+        return engine.start(form.task(numbers, others), key_of(about[KEY]), like)
 
-    new = jax.vmap(member)(leaves, keys)
+    new, fresh = jax.vmap(member)(numbers, others, about), about[:, FRESH] > 0
     return jax.tree.map(lambda a, b: jnp.where(fresh.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, carry)
 
 
 def _epochs(
-    tree: Any,
+    form: Form,
     shared_order: bool,
     device: Any,
     carries: Any,
-    leaves: Any,
-    keys: Any,
-    epochs: Any,
-    fold: Any,
-    alive: Any,
+    numbers: Any,
+    others: Any,
+    about: Any,
     order_key: Any,
     rows: Rows,
     valid: Rows | None,
@@ -394,31 +416,33 @@ def _epochs(
 ) -> tuple[Any, Seen]:
     order, own_order = None, None if order_key is None else key_of(order_key)
     if shared_order:  # that of the epoch in which all who are alive are
-        at = jnp.max(jnp.where(alive, carries.epoch, 0))
-        order = engine.epoch_order(jax.tree.unflatten(tree, leaves), at, rows.x.shape[0], key_of(order_key))
+        at = jnp.max(jnp.where(about[:, ALIVE] > 0, carries.epoch, 0))
+        task = form.task(numbers[0], tuple(a[0] for a in others))
+        order = engine.epoch_order(task, at, rows.x.shape[0], key_of(order_key))
 
-    def member(leaves: Any, carry: Carry, key: Any, total: Any, fold: Any, alive: Any) -> Any:
-        task = jax.tree.unflatten(tree, leaves)
+    def member(carry: Carry, numbers: Any, others: Any, about: Any) -> Any:
+        alive, fold = about[ALIVE] > 0, about[FOLD].astype(jnp.int32)
         mine = None if folds is None else jax.tree.map(lambda a: a[fold], folds)
-        stopped = carry.done
+        stopped, total, key = carry.done, about[EPOCHS].astype(jnp.int32), key_of(about[KEY])
         carry = carry._replace(done=stopped | ~alive)
-        carry, report = engine.epoch(task, carry, rows, valid, key_of(key), total, order, mine, own_order)
+        task = form.task(numbers, others)
+        carry, report = engine.epoch(task, carry, rows, valid, key, total, order, mine, own_order)
         carry = carry._replace(done=jnp.where(alive, carry.done, stopped))
         return carry, Seen(report, carry.epoch, carry.done, carry.broken_at >= 0)
 
-    return _mapped(member)(leaves, carries, keys, epochs, fold, alive)
+    return _mapped(member)(carries, numbers, others, about)
 
 
-def _probe(tree: Any, device: Any, leaves: Any, carries: Any, keys: Any, rows: Rows) -> Any:
+def _probe(form: Form, device: Any, numbers: Any, others: Any, about: Any, carries: Any, rows: Rows) -> Any:
     """A few steps of a few members: the losses."""
 
-    def member(leaves: Any, carry: Carry, key: Any) -> Any:
-        task = jax.tree.unflatten(tree, leaves)
+    def member(carry: Carry, numbers: Any, others: Any, about: Any) -> Any:
+        task = form.task(numbers, others)
         n, size = rows.x.shape[0], task.experiment.batch_size
         some = jnp.arange(PROBE_STEPS * (n if size == "full" else min(size, n))).reshape(PROBE_STEPS, -1) % n
-        return engine.steps(task, carry, rows, some, None, key_of(key), jnp.int32(1), (PROBE_STEPS, n))[1]
+        return engine.steps(task, carry, rows, some, None, key_of(about[KEY]), jnp.int32(1), (PROBE_STEPS, n))[1]
 
-    return _mapped(member)(leaves, carries, keys)
+    return _mapped(member)(carries, numbers, others, about)
 
 
 def _mapped(function: Callable[..., Any]) -> Callable[..., Any]:

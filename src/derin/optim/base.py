@@ -105,7 +105,7 @@ EPS: Limit = (lambda v: 0 <= v < float("inf"), "0 or more, often 1e-8")
 def require(spec: Spec, path: str, fits: Callable[[Any], bool], words: str) -> None:
     """Refuse a field that does not fit. Only Python numbers are looked at: traced or stacked ones pass."""
     value: Any = spec
-    for step in path.split("."):
+    for step in path.split(".") if "." in path else (path,):
         value = value[int(step)] if isinstance(value, tuple) else getattr(value, step)
     if isinstance(value, (int, float)) and not fits(value):
         raise SpecError(f"{type(spec).__name__}.{path} must be {words}, got {value!r}.")

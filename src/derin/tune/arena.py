@@ -159,9 +159,11 @@ class Arena:
                 f"Give {others}."
             )
 
+        names, places = ("loss", "valid_loss", *(name for _, name, _ in named)), [i for i, *_ in named]
+
         def values(report: Any) -> dict[str, float]:
-            found = {"loss": report.loss, "valid_loss": report.valid_loss}
-            return found | {name: report.metrics[i] for i, name, _ in named}
+            metrics = report.metrics
+            return dict(zip(names, (report.loss, report.valid_loss, *[metrics[i] for i in places]), strict=True))
 
         return metric, greater[metric], values
 

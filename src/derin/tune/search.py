@@ -76,6 +76,7 @@ class Search:
         self.arrived: dict[tuple[int, int], list[Arrived]] = {}  # by bracket and rung
         self.running: dict[int, list[int]] = {}  # the handles of a trial's members
         self.best: dict[int, Any] = {}  # the members' carries of the best trials, the best first; see _settle
+        self.last: tuple[Any, ...] | None = None  # the state and score of the last of these, once they are enough
         self.population: Population | None = None
         self.group: Any = None  # the structure that trains now
         self.blocks: dict[Any, tuple[int, int]] = {}  # by structure: what a measurement chose
@@ -146,8 +147,8 @@ class Search:
             seen = population.epoch()
             self.compile_seconds = sum(seconds.values()) - self.compiled
             self.epoch_seconds += time.perf_counter() - begin
-            for number in list(self.running):
-                self._record(self.trials[number], [seen[h] for h in self.running[number]])
+            for number, handles in [*self.running.items()]:
+                self._record(self.trials[number], [seen[h] for h in handles])
             if stop:
                 self.stopped = "interrupted"
             elif self.time_is_over():
@@ -254,10 +255,11 @@ class Search:
 
     def _structure(self, number: int) -> Any:
         shape = self.drawn(number).shape
-        if shape not in self._groups:
+        group = self._groups.get(shape)
+        if group is None:
             found = self.arena.structure(shape.experiment)
-            self._groups[shape] = self._interned.setdefault(found, found)
-        return self._groups[shape]
+            group = self._groups[shape] = self._interned.setdefault(found, found)
+        return group
 
     def forget(self, numbers: Iterable[int]) -> None:
         """The values of these trials have changed."""
@@ -266,10 +268,12 @@ class Search:
 
     def drawn(self, number: int) -> Drawn:
         """The experiment of a trial in parts."""
-        if number not in self._drawn:
+        found = self._drawn.get(number)
+        if found is None:
             values = self.trials[number].values
-            self._drawn[number] = Drawn.of(self.experiment) if self.space is None else self.space.drawn(values)
-        return self._drawn[number]
+            found = Drawn.of(self.experiment) if self.space is None else self.space.drawn(values)
+            self._drawn[number] = found
+        return found
 
     def alike(self, number: int) -> Experiment:
         """An experiment that differs from a trial's in numbers only."""
@@ -279,7 +283,7 @@ class Search:
     def _record(self, trial: Trial, seen: list[Seen]) -> None:
         experiment = self.alike(trial.number)
         trial.epochs += 1
-        if any(s.broken for s in seen):
+        if any([s.broken for s in seen]):
             self._end(trial, "diverged", f"a loss or gradient was not finite in epoch {trial.epochs}")
             return
         if experiment.early_stopping is None or not trial.members:
@@ -290,7 +294,7 @@ class Search:
                 for s, old in zip(seen, trial.members, strict=True)
             ]
         trial.curve.append(mean([m[self.metric] for m in trial.members]))
-        if trial.epochs >= experiment.epochs or all(s.done for s in seen):
+        if trial.epochs >= experiment.epochs or all([s.done for s in seen]):
             self._end(trial, "finished")
             return
         pruner = self.settings.pruner
@@ -336,30 +340,32 @@ class Search:
         trial.place = self.ended
         self.ended += 1
         if trial.number in self.running:
-            if self.population is not None:
+            if self.population is not None and self._may_be_best(trial):
                 carriers = [self.population.carrier(h) for h in self.running[trial.number]]
-                self._keep_if_best(trial, lambda: [copied() for copied in carriers])
+                self.best[trial.number] = lambda: [copied() for copied in carriers]
             self._leave(trial)
         elif trial.number in self.parked:
-            parked = self.parked[trial.number]
+            parked = self.parked.pop(trial.number)
             self._keep_if_best(trial, lambda: parked)
-        self.parked.pop(trial.number, None)
 
     def _keep_if_best(self, trial: Trial, carries: Callable[[], list[Any]]) -> None:
         """The weights of the best trials stay: for ensembles, and to predict with at once."""
+        if self._may_be_best(trial):
+            self.best[trial.number] = carries
+
+    def _may_be_best(self, trial: Trial) -> bool:
+        """Whether a trial is not behind the last of the best, as most are."""
         if trial.state not in ("finished", "stopped") or not trial.curve:
-            return
-        if len(self.best) >= self.settings.keep:
-            last = self.trials[next(reversed(self.best))]
-            if (trial.state != "finished", self._score(trial)) > (last.state != "finished", self._score(last)):
-                return  # as most do
-        self.best[trial.number] = carries
-        ranked = sorted(self.best, key=self._place)[: self.settings.keep]
-        self.best = {n: self.best[n] for n in ranked}
+            return False
+        return self.last is None or (trial.state != "finished", self._score(trial)) <= self.last
 
     def _settle(self) -> None:
-        """The best are known: only now their weights are copied, as of those that end together few stay the best."""
-        self.best = {n: found() if callable(found) else found for n, found in self.best.items()}
+        """The best are chosen: only now their weights are copied, as of those that end together few stay the best."""
+        if not any(map(callable, self.best.values())):
+            return
+        ranked = sorted(self.best, key=self._place)[: self.settings.keep]
+        self.best = {n: found() if callable(found := self.best[n]) else found for n in ranked}
+        self.last = self._place(ranked[-1])[:2] if len(ranked) == self.settings.keep else None
 
     def _place(self, number: int) -> tuple[Any, ...]:
         """The best trial first."""

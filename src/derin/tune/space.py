@@ -21,7 +21,7 @@ import numpy as np
 from derin.distributions import Distribution, Range, choice, integer, log_integer
 from derin.engine.experiment import Experiment
 from derin.errors import DerinError, SpecError
-from derin.spec import Spec, _equal, _fields, _holds_distributions, _set, check_again, get, leaf_paths, nearest
+from derin.spec import Spec, _equal, _fields, _holds_distributions, _set, get, leaf_paths, nearest
 
 Values = dict[str, Any]  # a trial: path -> number, or the place of a choice's option
 
@@ -65,6 +65,8 @@ class Space:
         self._of_name = {d.name: d for d in self.dimensions}
         self._has_structure = any(map(_is_structure, self.dimensions))
         self._templates: dict[tuple[Any, ...], _Template] = {}
+        flat = all(d.parent is None and isinstance(d.distribution, Range) for d in self.dimensions)
+        self._ranges = [(d.name, d.key, d.distribution) for d in self.dimensions] if flat else None
 
     @classmethod
     def of(cls, experiment: Experiment) -> Space:
@@ -93,6 +95,8 @@ class Space:
             if len(us) != len(self.dimensions):
                 raise SpecError(f"this space has {len(self.dimensions)} dimensions, {len(us)} numbers came.")
             us = dict(zip(self._of_name, us, strict=True))
+        if self._ranges is not None:  # all of them count
+            return {key: found.at(float(us[name])) for name, key, found in self._ranges}
         values: Values = {}
         for d in self.deciding(values):
             u = float(us[d.name])
@@ -164,10 +168,9 @@ class Space:
     def _from_template(self, values: Values) -> Drawn | None:
         """As another trial was made that differed in leaves alone."""
         template = self._templates.get(self._structure_of(values))
-        if template is None or len(values) != len(template.active):
+        if template is None or len(values) != template.size:
             return None  # refused with its reason, from scratch
-        found = [_checked(d.key, d.distribution, values) for d in template.active]
-        return template.filled([v for v, varies in zip(found, template.varies, strict=True) if varies])
+        return template.filled(values)
 
     def _structure_of(self, values: Values) -> tuple[Any, ...]:
         """What makes a trial's structure: its options and whole numbers."""
@@ -298,22 +301,29 @@ class _Template:
     """An experiment of a space, flattened: others of its structure are made by putting other leaves in."""
 
     def __init__(self, made: Drawn, active: list[Dimension], places: dict[str, int]) -> None:
-        self.made, self.active = made, active
-        self.varies = [not _is_structure(d) for d in active]
-        numbers = [d for d in active if not _is_structure(d)]
-        self.places = [places[d.path] for d in numbers]
-        self.scratch = made.experiment  # a copy of its own, whose numbers change, to ask its specs what they refuse
-        self.ways = [_way(self.scratch, d.path) for d in numbers]
-        self.owners = list({id(owner): owner for above, *_ in self.ways for owner in above}.values())
+        self.made, self.size = made, len(active)
+        scratch = made.experiment  # a copy of its own, whose numbers change, to ask its specs what they refuse
+        numbers = [(d, _way(scratch, d.path)) for d in active if not _is_structure(d)]
+        self.structure = [(d.key, d.distribution) for d in active if _is_structure(d)]
+        self.numbers = [
+            (d.key, d.distribution, places[d.path], above[-1].__dict__, field, steps)
+            for d, (above, field, steps) in numbers
+        ]
+        owners = list({id(owner): owner for _, (above, *_) in numbers for owner in above}.values())
+        self.owners = [owner for owner in owners if type(owner).check is not Spec.check]
+        for owner in self.owners:
+            owner.__dict__["_sealed"] = False  # as where it is made, and asked for the first time
 
-    def filled(self, numbers: list[float]) -> Drawn:
-        """With these numbers. Raises what the experiment's own checks raise."""
+    def filled(self, values: Values) -> Drawn:
+        """With these values. Raises what the experiment's own checks raise."""
+        for key, distribution in self.structure:
+            _checked(key, distribution, values)
         leaves = [*self.made.leaves]
-        for place, (above, field, steps), number in zip(self.places, self.ways, map(float, numbers), strict=True):
-            leaves[place], fields = number, above[-1].__dict__
+        for key, distribution, place, fields, field, steps in self.numbers:
+            number = leaves[place] = float(_checked(key, distribution, values))
             fields[field] = _set(fields[field], steps, number, "") if steps else number
         for owner in self.owners:
-            check_again(owner)
+            owner.check()
         return Drawn(self.made.shape, leaves)
 
 

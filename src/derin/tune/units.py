@@ -93,7 +93,7 @@ class Trainer:
         search = self.search
         trials: dict[int, Trial] = {t["number"]: Trial(**copy.deepcopy(t)) for t in unit.trials}
         search.trials = trials  # type: ignore[assignment]  # found by their number, as in the whole list
-        search.queue, search.parked, search.best = deque(trials), dict(unit.carries), {}
+        search.queue, search.parked, search.best, search.last = deque(trials), dict(unit.carries), {}, None
         search.waiting, search.running, search.population, search.stopped = {}, {}, None, ""
         search.before, search.begun = unit.seconds, time.perf_counter()
         search.used = search.idle = 0
