@@ -9,6 +9,7 @@ import sys
 import time
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from derin import nn, optim
 from derin.engine.predict import predicted_blocks
 from derin.engine.task import same_structure
 from derin.errors import DataError, RunError, SpecError
+from derin.spec import Scalar
 from derin.tune import ASHA, Hyperband, PopulationBased, SuccessiveHalving
 from derin.tune.arena import Arena
 from derin.tune.pruners import Arrived, pruner_of, rank
@@ -122,6 +124,32 @@ def test_a_trial_that_diverges_is_recorded_and_the_others_go_on(data):
 
 
 # -- who goes on
+
+
+class Clamp(nn.Module):
+    """x: [batch, in] -> [batch, in], between two numbers"""
+
+    low: Scalar
+    high: Scalar
+
+    def check(self):
+        if isinstance(self.low, float) and self.low >= self.high:
+            raise SpecError(f"Clamp.low must be below high, got {self.low} and {self.high}.")
+
+    def forward(self, x):
+        return jnp.clip(x, self.low, self.high)
+
+
+def test_values_that_do_not_go_together_are_refused_and_the_others_go_on(data):
+    net = nn.Sequential(Clamp(derin.uniform(-1.0, 1.0), derin.uniform(0.0, 2.0)), nn.Linear(3))
+    study = search(data, derin.Experiment(net, epochs=1), trials=24)
+    for trial in study.trials:
+        low, high = (trial.values[f"net.layers.0.{name}"] for name in ("low", "high"))
+        assert trial.state == ("finished" if low < high else "refused")
+        assert trial.why == "" or (
+            "with net.layers.0.low=" in trial.why and "Clamp.low must be below high" in trial.why
+        )
+    assert {t.state for t in study.trials} == {"finished", "refused"}
 
 
 def test_asha_stops_what_is_not_among_the_best_third(data):

@@ -284,8 +284,7 @@ class _Lanes:
 
     def _own_loss(self, carry: Any) -> float:
         """The validation loss as the run has it."""
-        best = self.run.experiment.early_stopping is not None
-        weights = (carry.best_params, carry.best_state) if best else engine.predicting(carry)
+        weights = engine.trained(self.run.experiment, carry)
         args = (self.arena.tasks_of(self.run.experiment)[0], *weights, self.arena.valid)
         return float(program(engine.evaluate, *args)(*args)[0])
 

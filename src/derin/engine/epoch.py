@@ -295,9 +295,21 @@ def averaged(task: Task, carry: Carry) -> Carry:
     return carry._replace(average=jax.tree.map(lambda a, b: jnp.where(active, a, b), new, carry.average))
 
 
-def predicting(carry: Carry) -> tuple[Arrays, Arrays]:
+class Weights(NamedTuple):
+    """What predicts."""
+
+    params: Arrays
+    state: Arrays
+
+
+def predicting(carry: Carry) -> Weights:
     """The weights and running statistics that evaluation and prediction use: the average where there is one."""
-    return (carry.average.params, carry.average.state) if carry.average else (carry.params, carry.state)
+    return Weights(carry.average.params, carry.average.state) if carry.average else Weights(carry.params, carry.state)
+
+
+def trained(experiment: Experiment, carry: Carry) -> Weights:
+    """Those that training came to: of the best epoch, where early stopping keeps them."""
+    return Weights(carry.best_params, carry.best_state) if experiment.early_stopping else predicting(carry)
 
 
 def finish(

@@ -118,7 +118,11 @@ class Block:
         return Member(leaves, seed, epochs, fold, self.carry_of(at))
 
     def carry_of(self, at: int) -> Carry:
-        return jax.tree.map(lambda a: np.array(np.asarray(a)[at]), self.carry)  # an array of a CPU is not copied whole
+        return self.copied(at, self.carry)
+
+    def copied(self, at: int, part: Any) -> Any:
+        """A member's share of the carry, or of a part of it."""
+        return jax.tree.map(lambda a: np.array(np.asarray(a)[at]), part)  # an array of a CPU is not copied whole
 
 
 class Population:
@@ -221,12 +225,13 @@ class Population:
 
     def carry(self, handle: int) -> Carry:
         """The whole state of one member, copied to the host."""
-        return self.carrier(handle)()
-
-    def carrier(self, handle: int) -> Callable[[], Carry]:
-        """What copies it, until members are put or trained again: also when this one is cleared meanwhile."""
         block, at = self.places_of[handle]
-        return lambda: block.carry_of(at)
+        return block.carry_of(at)
+
+    def copier(self, handle: int, part: Callable[[Carry], Any]) -> Callable[[], Any]:
+        """What copies a part of it, until members are put or trained again: also when this one is cleared meanwhile."""
+        block, at = self.places_of[handle]
+        return lambda: block.copied(at, part(block.carry))
 
     def layout(self) -> list[list[int]]:
         """The handle in each slot of each block, -1 for none: where members sit decides the last bits of some."""

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from derin.data.folds import folds, restandardised
+from derin.engine.epoch import Weights
 from derin.engine.folder import RunFolder
 from derin.engine.run import Run
 from derin.engine.task import task_of
@@ -83,18 +84,14 @@ def _name(n: int, name: str, first: Set[str]) -> str:
     return f"nets.{n}.{layer}.{rest}"
 
 
-def best_weights(arrays: dict[str, Any], early_stopping: bool) -> dict[int, list[Any]]:
-    """Of the arrays of a search's checkpoint by name: the (params, state) that predict, of the best trials."""
-    found: dict[int, dict[int, dict[str, Any]]] = {}
+def best_weights(arrays: dict[str, Any]) -> dict[int, list[Weights]]:
+    """Of the arrays of a search's checkpoint by name: the weights of the best trials' members."""
+    found: dict[int, dict[int, Weights]] = {}
     for name, a in arrays.items():
         owner, _, rest = name.partition("/")
         kind, number, member = owner.split(".")
         if kind == "best":
-            found.setdefault(int(number), {}).setdefault(int(member), {})[rest] = a
-
-    def taken(some: dict[str, Any], what: str) -> dict[str, Any]:
-        averaged = any(name.startswith("average/params/") for name in some)
-        prefix = f"best_{what}/" if early_stopping else f"average/{what}/" if averaged else f"{what}/"
-        return {name.removeprefix(prefix): a for name, a in some.items() if name.startswith(prefix)}
-
-    return {n: [(taken(some[i], "params"), taken(some[i], "state")) for i in sorted(some)] for n, some in found.items()}
+            what, _, weight = rest.partition("/")
+            mine = found.setdefault(int(number), {}).setdefault(int(member), Weights({}, {}))
+            getattr(mine, what)[weight] = a
+    return {n: [some[i] for i in sorted(some)] for n, some in found.items()}

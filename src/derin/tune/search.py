@@ -8,6 +8,7 @@ take turns by the clock, and whom a trial is compared with hangs on the clock, t
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 import time
 from collections import deque
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 
 from derin.data.stream import default_budget
-from derin.engine.epoch import predicting
+from derin.engine.epoch import Weights, trained
 from derin.engine.experiment import Experiment
 from derin.engine.population import BLOCK, Population, Seen, cores, fitting
 from derin.engine.programs import seconds
@@ -75,7 +76,7 @@ class Search:
         self.parked: dict[int, list[Any]] = {}  # the members' carries of those
         self.arrived: dict[tuple[int, int], list[Arrived]] = {}  # by bracket and rung
         self.running: dict[int, list[int]] = {}  # the handles of a trial's members
-        self.best: dict[int, Any] = {}  # the members' carries of the best trials, the best first; see _settle
+        self.best: dict[int, Any] = {}  # the members' Weights of the best trials, the best first; see _settle
         self.last: tuple[Any, ...] | None = None  # the state and score of the last of these, once they are enough
         self.population: Population | None = None
         self.group: Any = None  # the structure that trains now
@@ -122,8 +123,14 @@ class Search:
             told = [Told(t.number, t.values, self._score(t)) for t in self.trials if t.state in ENDED]
             new = self.settings.sampler.ask(self.space, len(self.trials), count, told, self.settings.seed, wanted)
         for values in new:
-            self.queue.append(len(self.trials))
-            self.trials.append(Trial(len(self.trials), values))
+            trial = Trial(len(self.trials), values)
+            self.trials.append(trial)
+            try:
+                self.drawn(trial.number)
+            except SpecError as error:  # two numbers that do not go together
+                self._end(trial, "refused", str(error))
+            else:
+                self.queue.append(trial.number)
         return bool(new)
 
     def train(self, after: Callable[[Search], Any], stop: Sequence[Any]) -> None:
@@ -341,17 +348,18 @@ class Search:
         self.ended += 1
         if trial.number in self.running:
             if self.population is not None and self._may_be_best(trial):
-                carriers = [self.population.carrier(h) for h in self.running[trial.number]]
-                self.best[trial.number] = lambda: [copied() for copied in carriers]
+                part = functools.partial(trained, self.alike(trial.number))
+                copiers = [self.population.copier(h, part) for h in self.running[trial.number]]
+                self.best[trial.number] = lambda: [copied() for copied in copiers]
             self._leave(trial)
         elif trial.number in self.parked:
             parked = self.parked.pop(trial.number)
-            self._keep_if_best(trial, lambda: parked)
+            self._keep_if_best(trial, [trained(self.alike(trial.number), carry) for carry in parked])
 
-    def _keep_if_best(self, trial: Trial, carries: Callable[[], list[Any]]) -> None:
+    def _keep_if_best(self, trial: Trial, weights: list[Weights]) -> None:
         """The weights of the best trials stay: for ensembles, and to predict with at once."""
         if self._may_be_best(trial):
-            self.best[trial.number] = carries
+            self.best[trial.number] = lambda: weights
 
     def _may_be_best(self, trial: Trial) -> bool:
         """Whether a trial is not behind the last of the best, as most are."""
@@ -458,25 +466,17 @@ class Search:
         return next(t.number for t in self.trials if self._structure(t.number) == key)
 
     def arrays(self) -> dict[str, Any]:
-        """The carries: of members that run, of parked and of the best trials."""
+        """The carries of members that run and of parked trials, the weights of the best."""
         carries = self.population.carries() if self.population and self.running else {}
         running = {f"running.{n}.{i}": carries[h] for n, some in self.running.items() for i, h in enumerate(some)}
         parked = {f"parked.{n}.{i}": c for n, some in self.parked.items() for i, c in enumerate(some)}
-        best = {f"best.{n}.{i}": c for n, some in self.best.items() for i, c in enumerate(some)}
+        best = {f"best.{n}.{i}": w for n, some in self.best.items() for i, w in enumerate(some)}
         return running | parked | best
-
-    def weights(self) -> dict[int, list[Any]]:
-        """The (params, state) that predict, of each member of the best trials."""
-        best = self.experiment.early_stopping is not None
-        return {
-            n: [(c.best_params, c.best_state) if best else predicting(c) for c in carries]
-            for n, carries in self.best.items()
-        }
 
     def restore(self, state: dict[str, Any], names: Sequence[str], load: Callable[[Any], Any]) -> None:
         """Stand where a saved search stood.   names: of its arrays; load: their shapes, by name -> the arrays"""
         self.trials = [Trial(**t) for t in state["trials"]]
-        arrays = load({name: self.arena.like(self.alike(int(name.split(".")[1]))) for name in names})
+        arrays = load({name: self._like(*name.split(".")) for name in names})
         self.queue = deque(state["queue"])
         self.waiting = {rung: numbers for rung, numbers in state["waiting"]}
         self.arrived = {(b, r): [Arrived(*a) for a in some] for b, r, some in state["arrived"]}
@@ -493,6 +493,12 @@ class Search:
         self.running = {n: handles for n, handles in state["running"]}
         if self.running:
             self._reopen(state, found["running"])
+
+    def _like(self, kind: str, number: str, _: str) -> Any:
+        """The shapes of a member's arrays."""
+        experiment = self.alike(int(number))
+        carry = self.arena.like(experiment)
+        return trained(experiment, carry) if kind == "best" else carry
 
     def _reopen(self, state: dict[str, Any], carries: dict[int, list[Any]]) -> None:
         experiment = self.alike(next(iter(self.running)))

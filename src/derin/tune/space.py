@@ -305,12 +305,16 @@ class _Template:
         scratch = made.experiment  # a copy of its own, whose numbers change, to ask its specs what they refuse
         numbers = [(d, _way(scratch, d.path)) for d in active if not _is_structure(d)]
         self.structure = [(d.key, d.distribution) for d in active if _is_structure(d)]
-        self.numbers = [
+        self.numbers: list[tuple[Any, ...]] = [
             (d.key, d.distribution, places[d.path], above[-1].__dict__, field, steps)
             for d, (above, field, steps) in numbers
         ]
-        owners = list({id(owner): owner for _, (above, *_) in numbers for owner in above}.values())
-        self.owners = [owner for owner in owners if type(owner).check is not Spec.check]
+        above = [owner for _, (above, *_) in numbers for owner in above]
+        owners = {id(owner): owner for owner in above if type(owner).check is not Spec.check}
+        self.owners = [*owners.values()]
+        # What a spec lets pass at both ends of a range, which Space.of tries, it lets pass between them; but of two
+        # numbers it may ask that one is below the other.
+        self.of_several = [owner for owner in self.owners if sum(owner is other for other in above) > 1]
         for owner in self.owners:
             owner.__dict__["_sealed"] = False  # as where it is made, and asked for the first time
 
@@ -318,11 +322,12 @@ class _Template:
         """With these values. Raises what the experiment's own checks raise."""
         for key, distribution in self.structure:
             _checked(key, distribution, values)
-        leaves = [*self.made.leaves]
+        leaves, between = [*self.made.leaves], True
         for key, distribution, place, fields, field, steps in self.numbers:
             number = leaves[place] = float(_checked(key, distribution, values))
             fields[field] = _set(fields[field], steps, number, "") if steps else number
-        for owner in self.owners:
+            between = between and distribution.low < number < distribution.high
+        for owner in self.of_several if between else self.owners:
             owner.check()
         return Drawn(self.made.shape, leaves)
 

@@ -119,7 +119,7 @@ class Spread(Search):
                 self.parked.pop(n, None)  # it has gone on since
                 self._end(trial, state, trial.why)
                 if n in done.best:
-                    self._keep_if_best(trial, lambda n=n: done.best[n])  # type: ignore[misc]
+                    self._keep_if_best(trial, done.best[n])
                     self._settle()
             else:
                 self.waiting.setdefault(trial.epochs, []).append(n)

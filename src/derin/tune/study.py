@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import polars
 
 SAVE_EVERY = 2.0  # seconds between checkpoints; when they fall changes no bit of the result
-FORMAT = 1
+FORMAT = 2
 
 
 def tune(
@@ -134,8 +134,7 @@ def load(path: str | Path) -> Study:
         raise RunError(f"a study is loaded from its folder's path, got {path!r}.")
     experiment, settings, about, state, folder = _read(Path(path))
     arrays, _ = checkpoint.load(folder)
-    weights = best_weights(arrays, experiment.early_stopping is not None)
-    return Study(experiment, settings, about, state, weights, path=Path(path))
+    return Study(experiment, settings, about, state, best_weights(arrays), path=Path(path))
 
 
 def _search(
@@ -176,7 +175,7 @@ def _begin(search: Search, out: str | Path | None, progress: bool) -> Study:
             shutil.rmtree(path, ignore_errors=True)
             remove_empty(made)
         raise
-    return Study(search.experiment, search.settings, about, search.state(), search.weights(), data, path)
+    return Study(search.experiment, search.settings, about, search.state(), search.best, data, path)
 
 
 def _run(search: Search, path: Path | None, progress: bool) -> None:
@@ -232,7 +231,8 @@ def _read(path: Path) -> tuple[Any, Any, Any, Any, Any]:
     try:
         about = json.loads(file.read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
-            raise RunError(f"{file} has format {about['format']}; this derin reads format {FORMAT}: upgrade derin.")
+            what = "upgrade derin" if about["format"] > FORMAT else "search again"
+            raise RunError(f"{file} has format {about['format']}; this derin reads format {FORMAT}: {what}.")
         experiment, settings = spec.from_dict(about["experiment"]), spec.from_dict(about["settings"])
         data = about["data"] | {"schema": spec.from_dict(about["data"]["schema"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -252,7 +252,7 @@ class Study:
     """What a search found: `table`, `best`, `refit`, `resume`, `ensemble`, `importance`, `compare`, `page`.
 
     `state` is "finished", "interrupted" or "out of time"; `path` is the study's folder, or None; `weights` are the
-    (params, state) of each member of the best trials, by the trial's number.
+    Weights, params and state, of each member of the best trials, by the trial's number.
     """
 
     def __init__(
@@ -323,6 +323,7 @@ class Study:
             raise RunError(
                 f"no trial of {len(self.trials)} came to its end, {diverged} diverged"
                 + (": try smaller learning rates, or clip=ClipByGlobalNorm(1.0)." if diverged else ".")
+                + next((f" Trial {t.number} was refused: {t.why}" for t in self.trials if t.state == "refused"), "")
             )
         return ranked[0]
 
@@ -427,7 +428,7 @@ class Study:
             search.restore(state | {"stopped": ""}, names, lambda like: checkpoint.load(folder, like)[0])
             replace_file(self.path / "trials.jsonl", "".join(map(_line, search.ended_since(0))).encode())
             _run(search, self.path, progress)
-        return Study(experiment, settings, self.about_data, search.state(), search.weights(), data, self.path)
+        return Study(experiment, settings, self.about_data, search.state(), search.best, data, self.path)
 
     # -- predicting
     def ensemble(self, members: int | None = None, data: Any = None, *, out: str | Path | None = None) -> Run:

@@ -15,8 +15,8 @@ class Trial:
     """What was tried, and what came of it.
 
     state: queued, running, waiting (at a rung), and at the end finished, pruned, diverged (a loss that was not
-    finite), stopped (out of time) or refused (it does not fit in memory). curve: the metric after each epoch, the
-    mean over folds and seeds; members: all that was measured of each of them, by name.
+    finite), stopped (out of time) or refused (it does not fit in memory, or its values do not go together). curve: the
+    metric after each epoch, the mean over folds and seeds; members: all that was measured of each of them, by name.
     """
 
     number: int

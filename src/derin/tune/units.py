@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from derin.engine.epoch import Weights
 from derin.engine.experiment import Experiment
 from derin.engine.population import cores
 from derin.engine.programs import seconds
@@ -50,12 +51,12 @@ class Unit(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What a unit came to. carries: of the trials that wait at a rung; best: of the best that finished."""
+    """What a unit came to. carries: of the trials that wait at a rung; best: the weights of the best that finished."""
 
     name: tuple[int, ...]
     trials: list[dict[str, Any]]
     carries: dict[int, list[Any]]
-    best: dict[int, list[Any]]
+    best: dict[int, list[Weights]]
     slot_epochs: tuple[int, int]  # used, idle
     compile_seconds: float
 
