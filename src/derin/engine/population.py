@@ -131,8 +131,8 @@ class Population:
     folds: a Fold of arrays with a leading axis, of which each member has one; then `valid` is None. order_seed: the
     order of the rows follows from it, or from each member's own seed if it is None. shared_order: members are always
     in the same epoch and see the same batches. block: members vmapped together; None: what a short measurement finds
-    faster, or with measure=False what the size of the net suggests, the same each time. threads: None for one a core,
-    or a device.
+    faster. With measure=False a member's bits do not hang on the machine's cores: a block is what the size of the net
+    suggests, and its program keeps to one thread. threads: None for one a core, or a device.
     """
 
     def __init__(
@@ -302,7 +302,7 @@ class Population:
         key = ("epoch", block.size, block.device)
         if key not in self.programs:
             static = (self.form, self.shared_order, block.device)
-            alone = self.places[0].platform == "cpu" and len(self.places) > 1
+            alone = self.places[0].platform == "cpu" and (len(self.places) > 1 or not self.measure)
             self.programs[key] = program(_epochs, *args, static=static, donate=(0,), one_thread=alone)
         return self.programs[key]
 
