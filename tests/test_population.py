@@ -236,5 +236,5 @@ def test_slots_are_the_most_that_fit_the_memory(data):
     assert eight > one
     assert fitting(make, 8, eight).slots == 8
     assert 1 <= fitting(make, 8, (one + eight) // 2).slots < 8
-    with pytest.raises(ModelError, match=r"one member alone needs .* MB of memory, and the budget is 0 MB"):
+    with pytest.raises(ModelError, match=r"one member alone needs .* MB of memory, and a search takes 0 MB here"):
         fitting(make, 8, 100)

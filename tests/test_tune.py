@@ -19,7 +19,7 @@ from derin.engine.predict import predicted_blocks
 from derin.engine.task import same_structure
 from derin.errors import DataError, RunError, SpecError
 from derin.spec import Scalar
-from derin.tune import ASHA, Hyperband, PopulationBased, SuccessiveHalving
+from derin.tune import ASHA, GivenTrials, Hyperband, PopulationBased, SuccessiveHalving
 from derin.tune.arena import Arena
 from derin.tune.pruners import Arrived, pruner_of, rank
 
@@ -126,6 +126,16 @@ def test_a_trial_that_diverges_is_recorded_and_the_others_go_on(data):
 # -- who goes on
 
 
+def test_a_structure_that_is_too_large_is_refused_before_it_takes_memory(data):
+    nets = derin.choice(NET, nn.MLP((200_000, 200_000), 3))
+    study = search(data, space(epochs=1).replace(net=nets), sampler="grid", trials=10, slots=10)
+    assert {t.state for t in study.trials} == {"finished", "refused"}
+    assert all("one member alone needs" in t.why for t in study.trials if t.state == "refused")
+    assert study.best.state == "finished"
+    with pytest.raises(RunError, match=r"no trial of 2 came to its end, 0 diverged. Trial 0 was refused: one member"):
+        _ = search(data, space(epochs=1).replace(net=nets.options[1]), trials=2).best
+
+
 class Clamp(nn.Module):
     """x: [batch, in] -> [batch, in], between two numbers"""
 
@@ -176,6 +186,8 @@ def test_hyperband_has_brackets_that_prune_later():
     rungs = [rule.rungs(27, i) for i in range(60)]
     assert set(rungs) == {(1, 3, 9), (3, 9), (9,), ()}
     assert rungs.count((1, 3, 9)) > rungs.count((9,))
+    shares = np.array([rungs.count(r) for r in ((1, 3, 9), (3, 9), (9,), ())]) / len(rungs)
+    np.testing.assert_allclose(shares, np.array([27, 12, 6, 4]) / 49, atol=0.02)  # in the first 60 already
 
 
 def test_population_based_training_takes_over_weights_and_changes_values(data):
@@ -190,6 +202,76 @@ def test_population_based_training_takes_over_weights_and_changes_values(data):
         assert abs(t.curve[at] - source.curve[at]) < 0.5 * abs(t.curve[at - 1] - source.curve[at]) + 0.2
     with pytest.raises(SpecError, match="batch_size changes the structure"):
         search(data, space().replace(batch_size=derin.choice(16, 32)), pruner="pbt")
+
+
+def test_population_based_training_takes_over_the_scores_of_the_weights(data):
+    """With early stopping a member counts with its best epoch, which may be one of the trial it took over."""
+    from derin.tune.samplers import Random
+    from derin.tune.search import Search, Settings
+    from derin.tune.space import Space
+
+    experiment = space(epochs=12, early_stopping=derin.EarlyStopping(patience=6))
+    rule = PopulationBased(every=3, share=0.3)
+    run = Search(
+        experiment, Space.of(experiment), data, Settings(trials=10, sampler=Random(), pruner=rule, slots=10, keep=10)
+    )
+    run.run(lambda _: None)
+    took = [t for t in run.trials if t.source is not None]
+    assert took and all(t.curve[: rule.every] == run.trials[t.source].curve[: rule.every] for t in took)
+    for trial in run.trials:
+        (weights,) = run.best[trial.number]
+        outputs = NET.apply(*weights, data.valid.x)[0]
+        loss = nn.CrossEntropyLoss()(outputs, data.valid.y)
+        np.testing.assert_allclose(trial.curve[-1], loss, rtol=1e-4)
+
+
+def test_weights_are_those_that_each_trial_predicts_with(data, tmp_path):
+    """Of a searched early stopping too: the best epoch's, or the last one's."""
+    stopping = derin.choice(None, derin.EarlyStopping(patience=2))
+    experiment = derin.Experiment(NET, optimizer=optim.Adam(0.3), epochs=8, batch_size=32, early_stopping=stopping)
+    study = search(data, experiment, out=tmp_path / "s")
+    assert len(study.trials) == 2  # all that there are
+    for weights in (study.weights, derin.tune.load(tmp_path / "s").weights):
+        for trial in study.trials:
+            loss = nn.CrossEntropyLoss()(NET.apply(*weights[trial.number][0], data.valid.x)[0], data.valid.y)
+            np.testing.assert_allclose(trial.score, loss, rtol=1e-4)
+    assert study.trials[0].score != study.trials[1].score
+
+
+def test_a_space_of_few_trials_is_tried_as_a_whole(data):
+    experiment = space(epochs=1).replace(optimizer=optim.Adam(0.01), batch_size=derin.choice(16, 32, 64))
+    for sampler in ("random", "sobol"):
+        study = search(data, experiment, trials=9, sampler=sampler)
+        assert sorted(study.table["batch_size"]) == [16, 32, 64]
+    assert len(search(data, experiment, trials=2).trials) == 2
+
+
+def test_searched_epochs_and_trained_ones_are_two_columns(data):
+    study = search(data, space(epochs=derin.integer(1, 3)), trials=4)
+    assert study.table["epochs"].to_list() == study.table["trained"].to_list() == [t.epochs for t in study.trials]
+
+
+def test_time_that_is_over_at_once_leaves_an_empty_table(data):
+    study = search(data, trials=None, time=0)
+    assert study.table.shape == (0, 7) and study.state == "out of time"
+
+
+def test_importance_does_not_hear_of_trials_that_never_began(data):
+    from derin.tune.importance import importance
+
+    study = search(data, trials=8)
+    shares = study.importance()
+    for number in range(8, 30):  # as time leaves them
+        values = {"optimizer.learning_rate": 1e-4 * number}
+        study.trials.append(type(study.trials[0])(number, values, state="stopped", why="out of time"))
+    assert study.importance() == shares == importance(study.space, study.told())
+
+
+def test_what_fails_before_the_first_epoch_leaves_no_folder(data, tmp_path):
+    trials = GivenTrials({"optimizer.learning_rate": 5.0})
+    with pytest.raises(SpecError, match="the given trial 0"):
+        search(data, sampler=trials, out=tmp_path / "made" / "s")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rules_by_hand():
@@ -492,7 +574,16 @@ BAD = {
     "a distribution in a cross-validation": (lambda d: derin.cross_validate(space(), d), SpecError, "cross_validate needs values"),
     "a reversed range": (lambda d: derin.uniform(2.0, 1.0), SpecError, "uniform"),
     "log of zero": (lambda d: derin.log(0.0, 1.0), SpecError, "log"),
-    "an unknown metric": (lambda d: search(d, metric="acuracy"), SpecError, "no metric 'acuracy' to tune for; this experiment has valid_loss, loss, accuracy"),
+    "an unknown metric": (lambda d: search(d, metric="acuracy"), SpecError, "no metric 'acuracy' to tune for; this experiment has valid_loss, loss, accuracy.* Nearest: accuracy"),
+    "a metric that the experiment lacks": (lambda d: search(d, metric="f1"), SpecError, r"no metric 'f1' to tune for; .* Give the experiment metrics=\('f1',\)"),
+    "a seed that is searched": (lambda d: search(d, space(seed=derin.integer(0, 5))), SpecError, "seed is not searched: seeds=3"),
+    "metrics that are searched": (lambda d: search(d, space(metrics=derin.choice(("f1",), ("accuracy",)))), SpecError, "metrics are what trials are compared by"),
+    "a negative seed": (lambda d: search(d, seed=-1), SpecError, r"^seed must be a whole number from 0 to 2\*\*32 - 1, got -1"),
+    "trials that are no number": (lambda d: search(d, trials="a"), SpecError, r"^trials must be a whole number or none, got 'a'"),
+    "a given trial out of range": (lambda d: search(d, sampler=GivenTrials({"optimizer.learning_rate": 0.01}, {"optimizer.learning_rate": 1.5})), SpecError, "the given trial 1: .*1.5 is not in it"),
+    "a rule that waits for one": (lambda d: search(d, sampler="tpe", pruner="halving"), SpecError, r"SuccessiveHalving compares trials that train together, at least 3 of them, and Optuna asks for 1 at a time of 12 trials: .*Optuna\(batch=3\)"),
+    "too few to exchange": (lambda d: search(d, trials=4, pruner="pbt"), SpecError, "at least 5 of them, and Random asks for 4"),
+    "no epoch to exchange in": (lambda d: search(d, space(epochs=5), pruner="pbt"), SpecError, "exchanges weights every 5 epochs, and a trial has 5"),
     "an unknown pruner": (lambda d: search(d, pruner="ahsa"), SpecError, "pruner must be one of .*Nearest: asha"),
     "an unknown sampler": (lambda d: search(d, sampler="randon"), SpecError, "random"),
     "a loss that is searched": (lambda d: search(d, space(loss=LOSS), metric="valid_loss"), SpecError, "differ in loss.label_smoothing, .* Give metric='accuracy'"),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -295,7 +296,8 @@ class Population:
 
     def _given(self, block: Block) -> Any:
         if block.given is None:
-            block.given = jax.device_put((block.numbers, block.others, block.about), block.device)
+            mine = (block.numbers, block.others, block.about)  # copied: a device may read them later, or share them
+            block.given = jax.device_put(jax.tree.map(np.copy, mine), block.device)
         return block.given
 
     def _program(self, block: Block, args: Any) -> Any:
@@ -309,13 +311,16 @@ class Population:
     def bytes(self) -> int:
         """Memory while it trains: the states of all slots, the data, and the program's own in each thread."""
         block = self.blocks[0]
-        if block.carry is None:
-            self._begin(block, {})
-        seen = _memory(self._program(block, self._arguments(block)))
-        states = sum(a.nbytes for a in jax.tree.leaves(block.carry))
+        shapes = _shapes(self.form, self.like, block)  # nothing is put anywhere yet
+        seen = _memory(self._program(block, (shapes, *self._given(block), *self.data[block.device])))
         data = sum(a.nbytes for some in self.data.values() for a in jax.tree.leaves(some))
         own = seen.temp_size_in_bytes + seen.output_size_in_bytes - seen.alias_size_in_bytes
-        return data + states * len(self.blocks) + own * min(len(self.places), len(self.blocks))
+        return data + self.states_bytes() + own * min(len(self.places), len(self.blocks))
+
+    def states_bytes(self) -> int:
+        """Memory of the states of all slots, known before anything is compiled."""
+        shapes = jax.tree.leaves(_shapes(self.form, self.like, self.blocks[0]))
+        return sum(math.prod(a.shape) * a.dtype.itemsize for a in shapes) * len(self.blocks)
 
     # -- how large a block
     def _measured(self, slots: int) -> tuple[int, int]:
@@ -477,12 +482,14 @@ def fitting(make: Callable[[int], Population], slots: int, budget: int) -> Popul
     """
     while True:
         population = make(slots)
-        needed = population.bytes()
+        needed = population.states_bytes()
+        if needed <= budget:
+            needed = population.bytes()
         if needed <= budget:
             return population
         if slots == 1:
             raise DoesNotFit(
-                f"one member alone needs {needed / 2**20:,.0f} MB of memory, and the budget is {budget / 2**20:,.0f} "
-                "MB: a smaller net or batch, or a larger memory_budget."
+                f"one member alone needs {needed / 2**20:,.0f} MB of memory, and a search takes {budget / 2**20:,.0f} "
+                "MB here: a smaller net or batch."
             )
         slots = max(1, min(slots - 1, int(slots * budget / needed)))

@@ -11,12 +11,13 @@ import numpy as np
 from derin.engine import epoch as engine
 from derin.engine.epoch import Fold, Rows, Task
 from derin.engine.experiment import Experiment
+from derin.engine.metrics import metric_names
 from derin.engine.population import Member, Population
 from derin.engine.task import as_arrays, class_counts, same_structure, task_of
 from derin.engine.training import check_monitors, counts_of
 from derin.errors import DataError, SpecError
 from derin.nn import Identity, Module
-from derin.spec import Scalar
+from derin.spec import Scalar, nearest
 from derin.tune.space import Drawn, Shape
 
 
@@ -150,7 +151,11 @@ class Arena:
         if metric is None:
             metric = named[0][1] if (experiment.metrics or searched) and named else "valid_loss"
         if metric not in greater:
-            raise SpecError(f"there is no metric {metric!r} to tune for; this experiment has {', '.join(greater)}.")
+            known = metric in metric_names()
+            raise SpecError(
+                f"there is no metric {metric!r} to tune for; this experiment has {', '.join(greater)}."
+                + (f" Give the experiment metrics=({metric!r},)." if known else nearest(metric, greater))
+            )
 
         if searched and metric in ("loss", "valid_loss"):
             others = " or ".join(f"metric={name!r}" for _, name, _ in named) or "metrics=(...) in the experiment"

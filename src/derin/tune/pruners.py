@@ -19,9 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from derin.errors import SpecError
-from derin.spec import Spec, nearest
+from derin.spec import Spec, nearest, parse
 
 __all__ = ["ASHA", "Hyperband", "PopulationBased", "Pruner", "SuccessiveHalving", "pruner_of"]
+
+
+GOLDEN = (5**0.5 - 1) / 2
 
 
 class Arrived(NamedTuple):
@@ -62,6 +65,11 @@ class Pruner(Spec):
     def chosen(self, arrived: Sequence[Arrived], rung: int, seed: int) -> list[GoesOn]:
         """Of all that came to a rung, those that go on. For rules that wait."""
         raise NotImplementedError
+
+    @property
+    def fewest(self) -> int:
+        """Trials that must come to a rung together, or the rule does nothing there. For rules that wait."""
+        return 1
 
 
 class _Rungs(Pruner):
@@ -104,6 +112,10 @@ class SuccessiveHalving(_Rungs):
     def waits(self) -> bool:
         return True
 
+    @property
+    def fewest(self) -> int:
+        return self.factor
+
     def chosen(self, arrived: Sequence[Arrived], rung: int, seed: int) -> list[GoesOn]:
         best = sorted(arrived, key=rank)[: max(1, len(arrived) // self.factor)]
         return [GoesOn(a.number, a.number) for a in sorted(best)]
@@ -113,6 +125,9 @@ class Hyperband(_Rungs):
     """ASHA in brackets: bracket k prunes from min_epochs * factor**k on. Li et al. 2018, arXiv:1603.06560.
 
     Brackets take turns by the paper's shares: the one that prunes earliest has the most trials.
+
+    >>> [Hyperband(factor=3).bracket(i, 27) for i in range(12)]
+    [0, 1, 0, 2, 0, 0, 1, 0, 3, 0, 0, 1]
     """
 
     def rungs(self, epochs: int, number: int) -> tuple[int, ...]:
@@ -121,7 +136,7 @@ class Hyperband(_Rungs):
     def bracket(self, number: int, epochs: int) -> int:
         count = len(_powers(self.min_epochs, self.factor, epochs)) + 1
         shares = [math.ceil(count * self.factor ** (count - 1 - k) / (count - k)) for k in range(count)]
-        at = number % sum(shares)
+        at = number * GOLDEN % 1 * sum(shares)  # any run of numbers is spread over the shares evenly
         return int(np.searchsorted(np.cumsum(shares), at, side="right"))
 
     def keeps(self, arrived: Arrived, before: Sequence[Arrived]) -> bool:
@@ -151,6 +166,10 @@ class PopulationBased(Pruner):
     def waits(self) -> bool:
         return True
 
+    @property
+    def fewest(self) -> int:
+        return math.ceil(1 / self.share)
+
     def rungs(self, epochs: int, number: int) -> tuple[int, ...]:
         return tuple(range(self.every, epochs, self.every))
 
@@ -169,10 +188,10 @@ class PopulationBased(Pruner):
 
 
 def pruner_of(given: Any) -> Pruner | None:
-    """A pruner by its name, itself, or None. Raises SpecError.
+    """A pruner by its name, text like ASHA(factor=4), itself, or None. Raises SpecError.
 
-    >>> pruner_of("asha")
-    ASHA()
+    >>> pruner_of("asha"), pruner_of("ASHA(factor=4)")
+    (ASHA(), ASHA(factor=4))
     """
     names = {"none": None, "asha": ASHA(), "halving": SuccessiveHalving(), "hyperband": Hyperband(),
              "pbt": PopulationBased()}  # fmt: skip
@@ -180,6 +199,8 @@ def pruner_of(given: Any) -> Pruner | None:
         return given
     if isinstance(given, str) and given in names:
         return names[given]
+    if isinstance(given, str) and "(" in given and isinstance(found := parse(given), Pruner):
+        return found
     raise SpecError(f"pruner must be one of {', '.join(names)} or a Pruner, got {given!r}.{nearest(str(given), names)}")
 
 

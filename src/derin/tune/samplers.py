@@ -50,6 +50,10 @@ class Sampler(Spec):
         """
         raise NotImplementedError(f"{type(self).__name__} has no ask(...).")
 
+    def together(self, trials: int) -> int:
+        """How many of so many trials are asked for before anything of them is told."""
+        return trials
+
 
 class Random(Sampler):
     """Each trial is drawn by itself.   S4.02: 25 trials try 25 learning rates, where a grid of 25 tries five.
@@ -155,6 +159,9 @@ class CoarseToFine(Sampler):
         if not 0 < self.zoom <= 1:
             raise SpecError(f"CoarseToFine.zoom is a share of a range, above 0 and at most 1, got {self.zoom}.")
 
+    def together(self, trials: int) -> int:
+        return trials // self.rounds
+
     def ask(self, space: Space, start: int, n: int, told: Sequence[Told], seed: int, trials: int) -> list[Values]:
         found: list[Values] = []
         begins = [r * trials // self.rounds for r in range(self.rounds)]
@@ -209,7 +216,13 @@ class GivenTrials(Sampler):
                 raise SpecError(f"a given trial is a dict, {{'optimizer.learning_rate': 0.01}}, got {t!r}.")
 
     def ask(self, space: Space, start: int, n: int, told: Sequence[Told], seed: int, trials: int) -> list[Values]:
-        return [space.read(dict(t)) for t in self.trials[start : min(start + n, trials)]]
+        found = []
+        for i, given in enumerate(self.trials[start : min(start + n, trials)], start):
+            try:
+                found.append(space.read(dict(given)))
+            except SpecError as error:
+                raise SpecError(f"the given trial {i}: {error}") from None
+        return found
 
 
 class Optuna(Sampler):
@@ -228,8 +241,11 @@ class Optuna(Sampler):
         if self.batch is not None:
             _at_least_one(self, "batch")
 
+    def together(self, trials: int) -> int:
+        return self.batch or max(1, min(trials // 8, LARGEST_BATCH))
+
     def ask(self, space: Space, start: int, n: int, told: Sequence[Told], seed: int, trials: int) -> list[Values]:
-        size = self.batch or max(1, min(trials // 8, LARGEST_BATCH))
+        size = self.together(trials)
         found: list[Values] = []
         while n > 0 and start < trials:
             batch, first = divmod(start, size)

@@ -51,6 +51,8 @@ class Settings(Spec):
     units: bool = False  # workers train, in units of fixed composition
 
     def check(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise SpecError(f"seed must be a whole number from 0 to 2**32 - 1, got {self.seed}.")
         for name, least in (("trials", 1), ("seeds", 1), ("slots", 1), ("time", 0), ("keep", 1)):
             value = getattr(self, name)
             if value is not None and not value >= least:
@@ -416,6 +418,7 @@ class Search:
             anew = random.random() < rule.resample
             places[name] = random.random() if anew else float(np.clip(u + random.uniform(-0.1, 0.1), 0, 1))
         trial.history = [*source.history, [trial.epochs, source.values]]  # what its weights were trained with
+        trial.curve, trial.members = [*source.curve], [*source.members]  # and what they came to
         everywhere = dict.fromkeys((d.name for d in space.dimensions), 0.5) | places
         trial.values = space.at(everywhere)
         trial.source = source.number

@@ -39,7 +39,7 @@ from derin.tune.live import Live
 from derin.tune.look import html, seen, write_page
 from derin.tune.pruners import Arrived, PopulationBased, Pruner, pruner_of, rank
 from derin.tune.replay import replayed, schedule_of
-from derin.tune.samplers import Random, Sampler, Told, sampler_of
+from derin.tune.samplers import GivenTrials, Grid, Optuna, Random, Sampler, Told, sampler_of
 from derin.tune.search import Search, Settings
 from derin.tune.space import Space
 from derin.tune.trial import ENDED, Trial, tie_breaker
@@ -92,13 +92,16 @@ def tune(
     >>> len(study.table), study.best.score < 0.3
     (4, True)
     """
-    settings = Settings(
+    settings = _settings(
         trials=64 if trials is None and time is None else trials,
         sampler=sampler_of(sampler), pruner=pruner_of(pruner), folds=folds, seeds=seeds, metric=metric, slots=slots,
         time=time, seed=seed, units=workers is not None or ray is not None,
     )  # fmt: skip
     space = Space.of(experiment)
+    _check_searchable(space)
     _check_exploring(space, settings)
+    settings = _each_once(space, settings)
+    _check_rule(experiment, settings)
     return _begin(_search(experiment, space, as_dataset(data), settings, workers, ray), out, progress)
 
 
@@ -124,8 +127,16 @@ def cross_validate(
     (5, True)
     """
     spec.require_fixed(experiment, "cross_validate")
-    settings = Settings(trials=1, sampler=Random(), folds=folds, seeds=seeds, metric=metric, slots=folds * seeds)
+    settings = _settings(trials=1, sampler=Random(), folds=folds, seeds=seeds, metric=metric, slots=folds * seeds)
     return _begin(Search(experiment, None, as_dataset(data), settings), out, progress)
+
+
+def _settings(**given: Any) -> Settings:
+    """What a person gave as options: a message does not name the class."""
+    try:
+        return Settings(**given)
+    except SpecError as error:
+        raise SpecError(str(error).removeprefix("Settings.")) from None
 
 
 def load(path: str | Path) -> Study:
@@ -171,7 +182,7 @@ def _begin(search: Search, out: str | Path | None, progress: bool) -> Study:
         with Lock(path, "study") if path else nullcontext():
             _run(search, path, progress)
     except BaseException:
-        if path is not None and checkpoint.newest(path / "checkpoints") is None:
+        if path is not None and not any(t.epochs for t in search.trials):  # there is nothing to resume
             shutil.rmtree(path, ignore_errors=True)
             remove_empty(made)
         raise
@@ -280,19 +291,25 @@ class Study:
     # -- what came of it
     @property
     def table(self) -> polars.DataFrame:
-        """A row a trial: its values by path, the metric, its deviation, epochs, seconds until it ended, state."""
+        """A row a trial: its values by path, the metric, its deviation, epochs, seconds until it ended, state.
+
+        Where epochs are searched, those that were trained stand under "trained".
+        """
         import polars
 
+        paths = [*self.space.paths] if self.space else []
+        epochs = "trained" if "epochs" in paths else "epochs"
         rows = [
             {"trial": t.number}
             | (self.space.shown(t.values) if self.space else {})
-            | {self.metric: t.score, "deviation": t.deviation(self.metric), "epochs": t.epochs, "seconds": t.seconds}
+            | {self.metric: t.score, "deviation": t.deviation(self.metric), epochs: t.epochs, "seconds": t.seconds}
             | {"state": t.state}
             for t in self.trials
         ]
-        columns = ["trial", *(self.space.paths if self.space else ())]
-        columns += [self.metric, "deviation", "epochs", "seconds", "state"]
-        return polars.DataFrame(rows, infer_schema_length=None).select(columns) if rows else polars.DataFrame()
+        columns = ["trial", *paths, self.metric, "deviation", epochs, "seconds", "state"]
+        if not rows:
+            return polars.DataFrame(schema=columns)
+        return polars.DataFrame(rows, infer_schema_length=None).select(columns)
 
     @property
     def members(self) -> list[dict[str, float]]:
@@ -336,12 +353,14 @@ class Study:
         return importance(self.space, self.told())
 
     def told(self) -> list[Told]:
-        """The trials as samplers see them: smaller scores are better."""
+        """The trials as samplers see them, without those that time ended before their first epoch or that were refused:
+        smaller scores are better, and one that diverged is worst.
+        """
         sign = -1 if self.greater_is_better else 1
         return [
             Told(t.number, t.values, math.inf if math.isnan(t.score) else sign * t.score)
             for t in self.trials
-            if t.state in ENDED
+            if t.state in ENDED and (t.curve or t.state == "diverged")
         ]
 
     @property
@@ -457,6 +476,44 @@ class Study:
 def _same(experiment: Experiment, _: Any) -> Experiment:
     """The experiment of the only trial of a cross-validation."""
     return experiment
+
+
+def _check_searchable(space: Space) -> None:
+    """Two fields are not a trial's own."""
+    if "seed" in space.paths:
+        raise SpecError("seed is not searched: seeds=3 trains each trial from three first weights. Give one seed.")
+    if "metrics" in space.paths:
+        raise SpecError("metrics are what trials are compared by, so all have the same: give one tuple of names.")
+
+
+def _each_once(space: Space, settings: Settings) -> Settings:
+    """Where there are fewer different trials than were asked for, each is trained once."""
+    exploring = isinstance(settings.pruner, PopulationBased)  # there equal trials come to differ
+    if exploring or isinstance(settings.sampler, GivenTrials) or space.size > (settings.trials or math.inf):
+        return settings
+    if math.isinf(space.size):
+        return settings
+    return settings.replace(trials=int(space.size), sampler=Grid(points=int(space.size)))
+
+
+def _check_rule(experiment: Experiment, settings: Settings) -> None:
+    """A rule that waits needs trials that come to a rung together, and a rung."""
+    rule, trials = settings.pruner, settings.trials
+    if rule is None or not rule.waits or trials is None:
+        return
+    name, together = type(rule).__name__, settings.sampler.together(trials)
+    if together < rule.fewest:
+        raise SpecError(
+            f"{name} compares trials that train together, at least {rule.fewest} of them, and "
+            f"{type(settings.sampler).__name__} asks for {together} at a time of {trials} trials: give more trials"
+            + (f", or Optuna(batch={rule.fewest})" if isinstance(settings.sampler, Optuna) else "")
+            + ', or a rule that does not wait, pruner="asha".'
+        )
+    if isinstance(rule, PopulationBased) and isinstance(experiment.epochs, int) and rule.every >= experiment.epochs:
+        raise SpecError(
+            f"{rule!r} exchanges weights every {rule.every} epochs, and a trial has {experiment.epochs}: give more "
+            f"epochs, or pruner=PopulationBased(every={max(1, experiment.epochs // 4)})."
+        )
 
 
 def _check_exploring(space: Space, settings: Settings) -> None:
