@@ -160,6 +160,10 @@ def test_values_that_do_not_go_together_are_refused_and_the_others_go_on(data):
             "with net.layers.0.low=" in trial.why and "Clamp.low must be below high" in trial.why
         )
     assert {t.state for t in study.trials} == {"finished", "refused"}
+    rule = PopulationBased(every=1, share=0.4)
+    moved = search(data, derin.Experiment(net, epochs=5), trials=24, slots=24, pruner=rule)
+    assert {t.state for t in moved.trials} == {"finished", "refused"}
+    assert all(t.experiment for t in moved.trials if t.state == "finished")
 
 
 def test_asha_stops_what_is_not_among_the_best_third(data):

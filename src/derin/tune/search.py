@@ -421,6 +421,10 @@ class Search:
         trial.curve, trial.members = [*source.curve], [*source.members]  # and what they came to
         everywhere = dict.fromkeys((d.name for d in space.dimensions), 0.5) | places
         trial.values = space.at(everywhere)
+        try:
+            space.drawn(trial.values)
+        except SpecError:  # two numbers that do not go together
+            trial.values = source.values
         trial.source = source.number
         self.forget([trial.number])
 
