@@ -343,7 +343,30 @@ def test_resume_after_the_data_have_moved(capsys: pytest.CaptureFixture[str]) ->
     fit()
     Path("kinds.csv").rename("moved.csv")
     assert command(["resume", "run", "--epochs", "3", "-q"]) == 2
+    err = capsys.readouterr().err
+    assert re.search(r"there is no file or folder '.*kinds\.csv'.* say where they are now: --data SOURCE\.$", err)
     assert answer(capsys, "resume", "run", "--epochs", "3", "--data", "moved.csv")["epochs"] == 3
+
+
+def test_what_is_for_a_study_is_refused_for_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    fit()
+    for more, named in ((["--workers", "2"], "--workers"), (["--ray", "local", "--no-refit"], "--ray and --no-refit")):
+        assert command(["resume", "run", "--epochs", "3", *more]) == 2
+        assert f"run is a run, and {named} would be for a study. Leave it out." in capsys.readouterr().err
+
+
+def test_how_to_go_on_says_where_the_data_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit()
+    Path("kinds.csv").rename("it moved.csv")
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(derin.Run, "resume", interrupted)
+    assert command(["resume", "run", "--epochs", "3", "--data", "it moved.csv", "-q"]) == 130
+    assert 'derin resume run --data "it moved.csv"\n' in capsys.readouterr().err
 
 
 def test_what_looks_at_a_run_finds_data_that_have_moved(capsys: pytest.CaptureFixture[str]) -> None:

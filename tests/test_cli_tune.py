@@ -75,6 +75,9 @@ def test_a_search_from_start_to_predictions(capsys: pytest.CaptureFixture[str]) 
     assert "run" not in other and not Path("other/best").exists() and other["path"] == "other"
     out = told(capsys, "study", "compare", "studies/iris-1", "other")
     assert re.search(r"^ *studies/iris-1 .*\n +other .*\n", out, re.M)
+    assert "nan" not in out and re.search(
+        r"^ *study +valid loss +deviation .*\n *studies/iris-1 +[\d.]+ +- ", out, re.M
+    )
 
 
 def test_a_table_needs_nothing_else(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,9 +88,37 @@ def test_a_table_needs_nothing_else(capsys: pytest.CaptureFixture[str], monkeypa
     space, ready = _space(default_experiment(derin.load_data("wine")), None)
     lines = "\n".join(_about_space(space, ready))
     assert ready and "tune    net.widths" in lines and "optimizer.learning_rate  log(3.3e-05, 0.03)" in lines
-    assert "chosen by derin" in lines
+    assert "(no value is a range: derin's ready space; --tune PATH=RANGE searches what you name)" in lines
     named, ready = _space(default_experiment(derin.load_data("wine")), ["net.dropout=uniform(0,0.5)"])
     assert not ready and derin.spec.distributions(named).keys() == {"net.dropout"}
+    assert "ready space" not in "\n".join(_about_space(named, ready))
+    named, _ = _space(named, ["net.activation=choice(relu,tanh)"])  # as a shell leaves it
+    assert derin.spec.get(named, "net.activation") == derin.choice("relu", "tanh")
+
+
+def test_the_ready_space_is_named_where_no_range_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """The only range of the file is overwritten on the command line."""
+    space = derin.Experiment(nn.MLP((4,), 3), optimizer=optim.Adam(derin.log(1e-3, 1e-1)))
+    Path("iris.toml").write_text(derin.spec.to_toml(space) + '\n[data]\nsource = "iris"\n')
+    none = ["--trials", "0"]  # what is searched is said before that is refused
+    assert command(["tune", "iris.toml", *none]) == 2
+    assert "ready space" not in capsys.readouterr().err
+    assert command(["tune", "iris.toml", *none, "--set", "optimizer.learning_rate=0.01"]) == 2
+    assert "(no value is a range: derin's ready space; --tune PATH=RANGE" in capsys.readouterr().err
+
+
+def test_the_best_of_a_search_that_time_ended_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no trial finished, as in the study: of those that time stopped."""
+    from types import SimpleNamespace as Some
+
+    from derin.tune.live import Live
+
+    trials = [Some(state="stopped", curve=c) for c in ([0.4, 0.6], [0.7], [])] + [Some(state="pruned", curve=[0.9])]
+    search = Some(trials=trials, ended=4, settings=Some(trials=None, time=9.0), greater=True, metric="valid_accuracy",
+                  compile_seconds=1.0, seconds=lambda: 9.0)  # fmt: skip
+    assert Live(False, search).figures()["best valid_accuracy"] == "0.7"  # type: ignore[arg-type]
+    trials.append(Some(state="finished", curve=[0.5]))
+    assert Live(False, search).figures()["best valid_accuracy"] == "0.5"  # type: ignore[arg-type]
 
 
 def test_a_search_that_was_interrupted_is_resumed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +143,109 @@ def test_a_search_that_was_interrupted_is_resumed(capsys: pytest.CaptureFixture[
     again = answer(capsys, "resume", "studies/iris-1")  # there is nothing left to do
     assert again["test"] == found["test"] and again["best"] == found["best"]
     assert command(["resume", "studies/iris-1", "--epochs", "9"]) == 2
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["Study.page", "Run.evaluate"])
+def test_what_is_interrupted_after_the_search_is_kept(
+    where: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the page is drawn, and while the best run is scored."""
+    of = {"Study": derin.tune.Study, "Run": derin.Run}[where.partition(".")[0]]
+    with monkeypatch.context() as patched:
+        patched.setattr(of, where.partition(".")[2], interrupted)
+        assert command(["tune", "iris", *QUICK, *RATE, "--trials", "2"]) == 130
+    err = capsys.readouterr().err
+    assert (
+        "derin: interrupted (2 trials finished); all of it is kept. To go on:\n    derin resume studies/iris-1\n" in err
+    )
+    assert "nothing was written" not in err
+    assert answer(capsys, "resume", "studies/iris-1")["run"] == "studies/iris-1/best"
+
+
+def test_a_study_goes_on_as_it_was_asked_to(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data elsewhere, with workers, without a run of the best: the command that is said says so too."""
+    random = np.random.default_rng(0)
+    rows = [f"{a:.3f},{b:.3f},{'no' if a > b else 'yes'}" for a, b in random.normal(size=(60, 2))]
+    Path("t.csv").write_text("\n".join(["a,b,y", *rows]) + "\n")
+    assert command(["tune", "t.csv", "-t", "y", *QUICK, *RATE, "--trials", "2", "--no-refit", "-q"]) == 0
+    Path("t.csv").rename("moved.csv")
+    assert command(["resume", "studies/t-1"]) == 2
+    err = capsys.readouterr().err
+    assert re.search(r"there is no file or folder '.*t\.csv'.* say where they are now: --data SOURCE\.$", err)
+    found = answer(capsys, "resume", "studies/t-1", "--data", "moved.csv", "--no-refit")
+    assert "run" not in found and not Path("studies/t-1/best").exists()
+
+    given: list[Any] = []
+
+    def resumed(study: derin.tune.Study, _: Any, progress: bool, **how: Any) -> derin.tune.Study:
+        given.append(how)
+        return study
+
+    monkeypatch.setattr(derin.tune.Study, "resume", resumed)
+    monkeypatch.setattr("derin.cli.tuning._report", interrupted)
+    more = ["--data", "moved.csv", "--workers", "2", "--no-refit"]
+    assert command(["resume", "studies/t-1", *more, "-q"]) == 130
+    assert given == [{"workers": 2, "ray": None}]
+    assert f"derin resume studies/t-1 {' '.join(more)}\n" in capsys.readouterr().err
+    monkeypatch.setattr(derin.tune.Study, "resume", interrupted)
+    assert command(["resume", "studies/t-1", "--data", "moved.csv", "--ray", "local"]) == 130
+    assert "derin resume studies/t-1 --data moved.csv --ray local\n" in capsys.readouterr().err
+
+
+def test_options_of_a_study_that_goes_on_are_those_of_tune(capsys: pytest.CaptureFixture[str]) -> None:
+    helps = [" ".join(told(capsys, name, "--help").split()) for name in ("tune", "resume")]
+    for words in (
+        "--workers N So many processes train",
+        "--ray ADDRESS A Ray cluster trains: auto",
+        "--refit / --no-refit Train the best trial once more",
+    ):
+        assert all(words in text for text in helps), words
+
+
+class Clamp(nn.Module):
+    """x: [batch, in] -> [batch, in], between two numbers"""
+
+    low: derin.spec.Scalar
+    high: derin.spec.Scalar
+
+    def check(self) -> None:
+        if isinstance(self.low, float) and self.low >= self.high:
+            raise derin.SpecError(f"Clamp.low must be below high, got {self.low} and {self.high}.")
+
+    def forward(self, x: Any) -> Any:
+        return x.clip(self.low, self.high)
+
+
+def test_why_trials_were_refused_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    net = nn.Sequential(Clamp(derin.uniform(-1.0, 1.0), derin.uniform(0.0, 2.0)), nn.Linear(3))
+    space = derin.Experiment(net, epochs=1, batch_size=64)
+    study = derin.tune.tune(space, derin.load_data("iris"), trials=16, out="refused", progress=False)
+    mine = [t for t in study.trials if t.state == "refused"]
+    assert len(mine) > 1
+    out = told(capsys, "study", "show", "refused")
+    assert f"\n\nrefused   {len(mine)} trials, as trial {mine[0].number}: {mine[0].why}\n\n" in out
+    found = answer(capsys, "study", "show", "refused")
+    assert found["refused"] == [{"trials": len(mine), "trial": mine[0].number, "why": mine[0].why}]
+    out = told(capsys, "resume", "refused", "--no-refit")
+    assert f"\nrefused {len(mine)} trials, as trial {mine[0].number}: " in out
+
+
+def test_what_is_for_a_run_says_what_a_study_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["tune", "iris", *QUICK, *RATE, "--trials", "2", "--no-refit", "-q", "--out", "s"]) == 0
+    capsys.readouterr()
+    for name in ("show", "watch", "status", "diagnose", "evaluate", "retest"):
+        assert command([name, "s"]) == 2
+        told = capsys.readouterr().err
+        assert told == "derin: error: s is a study, not a run. `derin study show s` says what it found.\n", name
+    Path("s/best").mkdir()
+    assert command(["predict", "s", "iris", "-o", "p.csv"]) == 2
+    assert "s is a study, not a run. Its best trial is the run s/best. `derin study show s`" in capsys.readouterr().err
 
 
 def test_cross_validation_fold_by_fold(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +318,9 @@ BAD = {
     "a limit where a column stands": (["--time", "10m"], "to stop the search after a time: --time-limit 10m"),
     "an unknown metric": (["--metric", "acuracy"], "no metric 'acuracy'"),
     "no trials": (["--trials", "0"], "trials must be at least 1"),
-    "one fold": (["--folds", "1"], "fold"),
+    "one fold": (["--folds", "1"], "folds must be a whole number of 2 or more, got 1"),
+    "no folds": (["--folds", "0"], "folds must be a whole number of 2 or more, got 0"),
+    "a function that is not there": (["--tune", "net.activation=choice(relu,tahn)"], "is called 'tahn'. Nearest: tanh"),
     "no rows to judge by": (["--valid", "0"], "load with --valid 0.15, or give --folds 5"),
     "population-based training of nets that differ": (["--net", "mlp:4", "--pruner", "pbt"], "changes the structure"),
 }

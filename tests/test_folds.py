@@ -286,9 +286,9 @@ def test_a_class_that_no_training_row_of_a_fold_has():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 1}, "k is the number of folds, a whole number of 2 or more; got 1."),
-        ({"k": 2.0}, "k is the number of folds, a whole number of 2 or more; got 2.0."),
-        ({"k": True}, "k is the number of folds, a whole number of 2 or more; got True."),
+        ({"k": 1}, "folds must be a whole number of 2 or more, got 1: each judges what the others train."),
+        ({"k": 2.0}, "folds must be a whole number of 2 or more, got 2.0"),
+        ({"k": True}, "folds must be a whole number of 2 or more, got True"),
         ({"k": 25}, "24 rows of training and validation cannot fill 25 folds. Ask for fewer."),
         ({"k": 4, "groups": ["a", "b", "c"] * 8}, "3 groups cannot fill 4 folds: a group is never divided."),
         ({"k": 2, "groups": [0] * 24}, "1 group cannot fill 2 folds"),

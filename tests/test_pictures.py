@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 from derin.errors import RunError
 from derin.tune import pictures
-from derin.tune.axis import axis_of
+from derin.tune.axis import axis_of, told_apart
 from derin.tune.drawing import styled, svg
 from derin.tune.page import page
 from derin.tune.pictures import Search
@@ -207,6 +207,39 @@ def test_parallel_lines_are_the_trials_with_a_score():
     assert words(root).count("not set") == 1  # momentum, in half of them
 
 
+NETS = ("MLP(widths=(16,), out=3)", "MLP(widths=(32,), out=3)", "MLP(widths=(32, 16), out=3, dropout=0.1)", "Linear(3)")
+
+
+def test_options_that_begin_alike_are_told_apart_on_their_axis():
+    trials = [dict(t, values={"net": NETS[i % 4]}) for i, t in enumerate(SEEN.trials)]
+    seen = SEEN._replace(trials=trials, scales={"net": "choice"}, importance={})
+    for picture in (pictures.parallel(seen), pictures.hyperparameters(seen)):
+        said = words(drawn(picture))
+        assert {"MLP (16,)", "MLP (32,)", "Linear(3)"} <= set(said), said
+        assert sum(word.startswith("MLP (32, 16") for word in said) == 1
+
+
+def test_ticks_of_whole_numbers_are_whole():
+    trials = [dict(t, values={"net.layers": 4 + i % 2, "batch_size": 20 + i}) for i, t in enumerate(SEEN.trials)]
+    seen = SEEN._replace(trials=trials, scales={"net.layers": "linear", "batch_size": "log"}, importance={})
+    layers, batch_size = seen.axes
+    assert [label for _, label in layers.ticks(7)] == ["4", "5"]
+    assert "." not in "".join(label for _, label in batch_size.ticks(7))
+    said = words(drawn(pictures.parallel(seen)))
+    assert {"4", "5"} <= set(said) and "4.2" not in said
+
+
+@pytest.mark.parametrize("lang, said", [("en", "1,012 more never trained, so not shown"), ("tr", "1,012 deneme daha")])
+def test_trials_that_never_trained_are_counted(lang, said):
+    """Those that were refused, or stopped before their first epoch: they have nothing to be drawn by."""
+    seen = SEEN._replace(unseen=1012, lang=lang)
+    for name, picture in pictures.pictures(seen).items():
+        assert any(word.startswith(said) for word in words(drawn(picture))) == (name != "importance"), name
+    assert not any("never trained" in word for word in words(drawn(pictures.curves(SEEN))))
+    text = page(seen, lang=lang)
+    assert "1,072" in text and ("<dt>never trained" in text or "hiç eğitilmedi" in text)
+
+
 def test_importance_bars():
     root = seen_drawn("importance")
     widths = {}
@@ -382,6 +415,34 @@ def test_ticks_are_round_few_and_where_they_say(scale, low, width):
         assert axis.low - 1e-6 <= place <= axis.high + 1e-6
         assert axis.place(float(label)) == pytest.approx(place, abs=2e-2 * max(axis.high - axis.low, 0.05))
     assert [p for p, _ in ticks] == sorted({p for p, _ in ticks})
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 500), st.integers(0, 500), st.sampled_from(["linear", "log"]))
+def test_ticks_of_whole_numbers(low, width, scale):
+    axis = axis_of("x", [low, low + width], scale)
+    ticks = axis.ticks(6)
+    assert ticks and all(float(label).is_integer() and axis.low <= place <= axis.high for place, label in ticks)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text("ab(,=) 1", max_size=20), max_size=8), st.sampled_from(["", "MLP(widths=", "a name "]))
+def test_no_two_labels_are_cut_alike(ends, beginning):
+    labels = [*dict.fromkeys(" ".join(f"{beginning}{end}".split()) for end in ends)]
+    found = told_apart(labels, 12)
+    assert len(set(found)) == len(labels) and all(len(f) <= 12 for f in found)
+
+
+def test_labels_keep_what_differs():
+    nets = [f"Sequential(Linear({n}), BatchNorm(), ReLU(), Linear(3))" for n in (64, 128)]
+    assert told_apart(nets, 12) == ["Linear(64)", "Linear(128)"]
+    assert told_apart([f"TabularMLP(out=3, dropout=0.1{more})" for more in ("", ", norm=True")], 12) == [
+        "TabularMLP",
+        "norm=True",
+    ]
+    assert told_apart([f"a very long name of a choice, number {i}" for i in range(2)], 12)[1] == "…e, number 1"
+    assert told_apart(["x" * 20 + i + "y" * 20 for i in "12"], 12) == ["xxxxxxxx… #1", "xxxxxxxx… #2"]
+    assert told_apart(["relu", "Adam(learning_rate=0.001)"], 12) == ["relu", "Adam(learni…"]
 
 
 def test_scales():

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+import tomllib
 
 import hypothesis.strategies as st
 import jax
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from derin import spec
+from derin.distributions import choice, uniform
 from derin.engine import EarlyStopping, Experiment
 from derin.errors import SpecError
 from derin.nn import MLP, BatchNorm, Dropout, Linear, Module, ReLU, Sequential
@@ -146,6 +148,8 @@ def test_get_set_and_diff_by_path():
         (lambda: spec.get(experiment(), "epochs.x"), "'epochs' is 20: there is nothing below it"),
         (lambda: spec.set(experiment(), "optimiser.learning_rate", 1), "Nearest: optimizer"),
         (lambda: spec.set(experiment(), "optimizer.learning_rate", "fast"), "must be a number, got 'fast' (str)"),
+        (lambda: Adam("log(1e-3,1e-1)"), "must be a number, got 'log(1e-3,1e-1)' (str). A range is no text: log(0.001, 0.1) in Python, "
+            '{ type = "log", low = 0.001, high = 0.1 } in a TOML file.'),
         (lambda: spec.set(experiment(), "epochs", 2.5), "Experiment.epochs must be a whole number, got 2.5"),
         (lambda: spec.set(experiment(), "epochs", True), "must be a whole number"),
         (lambda: spec.set(experiment(), "net", 3), "Experiment.net must be a Module, got 3 (int)"),
@@ -167,6 +171,10 @@ def test_get_set_and_diff_by_path():
         (lambda: spec.parse("Linear(8"), "cannot be read"),
         (lambda: spec.parse("Linear(__import__('os'))"), "no spec is called '__import__'"),
         (lambda: spec.parse("Linear(open)"), "no spec is called 'open'"),
+        (lambda: spec.parse("choice(relu, Sequential(gelu))"), "no spec is called 'gelu'"),
+        (lambda: spec.parse("choice(log, 3)"), "log needs a value for 'low', 'high'"),
+        (lambda: spec.parse("choice(Relu, tanh)"), "no spec is called 'Relu'. Nearest: ReLU"),
+        (lambda: spec.set(experiment(), "optimizer", spec.parse("choice(adam, sgd)")), "must be an Optimizer, got choice('adam', 'sgd')"),
         (lambda: setattr(SGD(), "momentum", 1), "SGD is frozen"),
         (lambda: spec.read("nowhere.json"), "nowhere.json cannot be read"),
     ],
@@ -192,10 +200,24 @@ def test_every_mistake_is_one_clear_message(wrong, words):
         ("StepLR(3, gamma=0.5)", StepLR(3, gamma=0.5)),
         ("Sequential(Linear(8), ReLU, Linear(2, bias=false))", Sequential(Linear(8), ReLU(), Linear(2, bias=False))),
         ("a/path with spaces", "a/path with spaces"),
+        ("choice(relu, he_normal)", choice("relu", "he_normal")),
+        ("choice(relu,'tanh',ReLU,true,none,3)", choice("relu", "tanh", ReLU(), True, None, 3)),
     ],
 )
 def test_parse(text, value):
     assert spec.parse(text) == value
+
+
+def test_a_range_written_as_text_is_shown_as_a_file_holds_it():
+    """What the message says is read back as what was meant."""
+    for meant, wrong in (
+        (choice(32, 64, "full"), lambda text: experiment(batch_size=text)),
+        (choice(ReLU(), Sequential(Dropout(uniform(0.0, 0.5)), Linear(8))), lambda text: Nest(1, inner=text)),
+    ):
+        with pytest.raises(SpecError) as error:
+            wrong(repr(meant))
+        told = str(error.value).removesuffix(" in a TOML file.").partition(" in Python, ")[2]
+        assert spec.from_dict(tomllib.loads(f"x = {told}")["x"]) == meant
 
 
 def test_repr_is_read_back():

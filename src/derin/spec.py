@@ -544,7 +544,7 @@ def _parsed(node: ast.AST, text: str) -> Any:
             return tuple(_parsed(item, text) for item in items)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             cls = registered(name)
-            values = [_parsed(a, text) for a in args]
+            values = [a.id if name == "choice" and _is_word(a) else _parsed(a, text) for a in args]
             named = {k.arg: _parsed(k.value, text) for k in keywords if k.arg}
             return cls(*values, **named)
         case ast.Name(id="true" | "false" as word):
@@ -556,6 +556,13 @@ def _parsed(node: ast.AST, text: str) -> Any:
         case ast.Name(id=name) if text.strip() != name:  # inside a call: Sequential(Linear(8), ReLU)
             return registered(name)()
     return text if not isinstance(node, ast.Call) else _refuse(text)
+
+
+def _is_word(node: ast.AST) -> typing.TypeGuard[ast.Name]:
+    """relu in choice(relu, tanh): a shell takes the quotes away, and names of specs begin with a capital."""
+    if not isinstance(node, ast.Name) or not node.id.islower():
+        return False
+    return node.id not in ("true", "false", "none", "nan", "inf") and not _known(node.id)
 
 
 def _refuse(text: str) -> Any:
@@ -666,8 +673,28 @@ def _checked(spec: Any, name: str, hint: Any, value: Any) -> Any:
         got = f"{value!r} ({type(value).__name__})"
         if getattr(value, "_is_distribution", False) and value._fits_rounded(lambda v: _fits(v, hint)):
             meant = " Whole numbers: integer(...) or log_integer(...)."
+        elif (spelled := _distribution_in(value)) is not None:
+            meant = f" A range is no text: {spelled!r} in Python, {_in_a_file(to_dict(spelled))} in a TOML file."
         raise SpecError(f"{type(spec).__name__}.{name} must be {_words(hint)}, got {got}.{meant}")
     return _cast(value, hint) if not isinstance(value, Spec) else value
+
+
+def _distribution_in(value: Any) -> Any:
+    """The distribution that a text spells, as --tune takes it; or None."""
+    try:
+        found = parse(value) if isinstance(value, str) and "(" in value else None
+    except SpecError:
+        return None
+    return found if getattr(found, "_is_distribution", False) else None
+
+
+def _in_a_file(data: Any) -> str:
+    """What to_dict gives as TOML on one line."""
+    if isinstance(data, dict):
+        return "{ " + ", ".join(f"{k} = {_in_a_file(v)}" for k, v in data.items()) + " }"
+    if isinstance(data, list):
+        return "[" + ", ".join(map(_in_a_file, data)) + "]"
+    return json.dumps(data, ensure_ascii=False) if data is not None else "{ none = true }"
 
 
 def _frozen(value: Any) -> Any:

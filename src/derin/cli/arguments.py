@@ -69,6 +69,17 @@ DataOfFile = Annotated[
     ),
 ]
 MovedData = Annotated[Text, option("--data", metavar="SOURCE", help="Where the same data are now, if they moved.")]
+Workers = Annotated[int | None, option("--workers", metavar="N", help="So many processes train, instead of this one.")]
+RayAddress = Annotated[
+    Text, option("--ray", metavar="ADDRESS", help="A Ray cluster trains: auto, local, or ray://HOST:10001.")
+]
+Refit = Annotated[
+    bool,
+    option(
+        "--refit/--no-refit",
+        help="Train the best trial once more, as a run in STUDY/best, and score it on the test part (done).",
+    ),
+]
 FromRun = Annotated[
     Text,
     option("--from", metavar="RUN", help="Begin with the weights of this run; what fits by name and shape is taken."),

@@ -102,6 +102,18 @@ def load_data(source: str, reading: dict[str, Any]) -> Dataset:
         raise DataError(f"the [data] table: {error}.") from None
 
 
+def found_again(source: str | None, read: Callable[[], Dataset]) -> Dataset:
+    """What `read` gives: the data of a run or a study, from where they came. Raises DataError."""
+    from derin.errors import DataError
+
+    try:
+        return read()
+    except DataError as error:
+        if source is None or Path(source).exists():
+            raise
+        raise DataError(f"{error} Where the data moved, say where they are now: --data SOURCE.") from None
+
+
 def existing(source: str) -> str:
     """A path that is there, or a bundled set's name."""
     from derin.data.dataset import loader_of

@@ -21,6 +21,8 @@ from derin.cli.arguments import (
     PartOfRule,
     PredictionsOut,
     Quiet,
+    RayAddress,
+    Refit,
     Rule,
     RunFolderOut,
     RunOrStudy,
@@ -32,11 +34,13 @@ from derin.cli.arguments import (
     SourceToPredict,
     SourceToScore,
     SourceToSee,
+    Workers,
 )
 from derin.cli.asked import (
     changed,
     existing,
     experiment_for,
+    found_again,
     in_folder,
     load_data,
     load_run,
@@ -48,7 +52,7 @@ from derin.cli.asked import (
     write_new,
 )
 from derin.cli.options import with_data_options
-from derin.cli.told import about, interrupted_at_once, labels_of, quoted, show_metrics, trained
+from derin.cli.told import about, interrupted_at_once, labels_of, quoted, show_metrics, to_resume, trained
 
 
 @command(
@@ -110,10 +114,18 @@ def fit(
 derin resume runs/titanic-1
 derin resume runs/titanic-1 --epochs 100
 derin resume studies/titanic-1
+derin resume studies/titanic-1 --workers 4 --no-refit
 """,
 )
 def resume(
-    path: RunOrStudy, epochs: MoreEpochs = None, data: MovedData = None, quiet: Quiet = False, as_json: AsJson = False
+    path: RunOrStudy,
+    epochs: MoreEpochs = None,
+    data: MovedData = None,
+    workers: Workers = None,
+    ray: RayAddress = None,
+    refit: Refit = True,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> Answer:
     """Train on a run that was stopped, as if it had not been; or for more epochs. A study goes on the same way."""
     from derin.errors import SpecError
@@ -123,8 +135,11 @@ def resume(
             raise SpecError(f"{path} is a study: its trials keep the epochs it was started with. Leave out --epochs.")
         from derin.cli.tuning import resume_study
 
-        return resume_study(Path(path), data, silent=quiet or as_json)
+        return resume_study(Path(path), data, refit, workers, ray, silent=quiet or as_json)
     run = load_run(path)
+    given = {"--workers": workers is not None, "--ray": ray is not None, "--no-refit": not refit}
+    if wrong := [name for name, here in given.items() if here]:
+        raise SpecError(f"{path} is a run, and {' and '.join(wrong)} would be for a study. Leave it out.")
     done, wanted = len(run.history), epochs if epochs is not None else run.experiment.epochs
     if epochs is not None and epochs < max(1, done):
         raise SpecError(f"{path} has been trained for {done} epochs; --epochs must be more, got {epochs}.")
@@ -133,12 +148,16 @@ def resume(
         more = "" if bool(run.carry.done) else f" To train on: derin resume {quoted(path)} --epochs {2 * done}"
         values = {"status": run.stopped, "path": str(path), "epochs": done}
         return Answer(values, f"{path}: {done} of {wanted} epochs, {why}.{more}")
-    dataset = load_data(data, run.about_data["options"]) if data is not None else run.reload_data()
+    if data is not None:
+        dataset = load_data(data, run.about_data["options"])
+    else:
+        dataset = found_again(run.about_data.get("source"), run.reload_data)
+    again = to_resume(path, data)
     try:
         run = run.resume(dataset, epochs=epochs, progress=not (quiet or as_json))
     except KeyboardInterrupt:
-        return interrupted_at_once(Path(path))
-    return trained(run, dataset)
+        return interrupted_at_once(Path(path), again)
+    return trained(run, dataset, again)
 
 
 @command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,9 @@ def study_report(study: Study) -> tuple[dict[str, Any], str]:
     ]
     if study.space is not None:
         lines += ["", *_searched(study, shares)]
-    ranked = study.ranked()
-    if ranked:
-        lines += ["", *best_trials(study)]
-    if not ranked:
-        lines += ["", no_best(study)]
+    lines += ["", *best_trials(study)] if study.ranked() else ["", no_best(study)]
+    if refused := refused_in_lines(study, 10):
+        lines += ["", *refused]
     values = study_values(study) | {
         "importance": shares,
         "space": {p: repr(d) for p, d in study.space.paths.items()} if study.space else {},
@@ -56,6 +55,7 @@ def study_values(study: Study) -> dict[str, Any]:
         "status": study.state,
         "metric": study.metric,
         "states": dict(Counter(t.state for t in study.trials)),
+        "refused": _refused(study),
         "seconds": study.seconds,
         "best": _trial(study, ranked[0]) if ranked else None,
     }
@@ -69,10 +69,35 @@ def _trial(study: Study, t: Trial) -> dict[str, Any]:
 
 def ended(study: Study) -> str:
     """How the trials ended, in words."""
-    counts = Counter(t.state for t in study.trials)
+    begun = [t for t in study.trials if t.epochs or t.state != "stopped"]
+    counts = Counter(t.state for t in begun)
     each = ", ".join(f"{n:,} {state}" for state, n in counts.most_common())
-    trials = f"{len(study.trials):,} trial{'s' * (len(study.trials) != 1)}"
-    return f"{trials}: {each}" if len(counts) > 1 or "finished" not in counts else f"{trials} finished"
+    trials = f"{len(begun):,} trial{'s' * (len(begun) != 1)}"
+    late = len(study.trials) - len(begun)
+    more = f"; for {late:,} more there was no time" if late else ""
+    if study.space is not None and study.space.size == len(study.trials):
+        more = f", the whole space{more}"
+    return f"{trials}: {each}{more}" if len(counts) > 1 or "finished" not in counts else f"{trials} finished{more}"
+
+
+def _refused(study: Study) -> list[dict[str, Any]]:
+    """Why trials were refused, the most frequent reason first: how many, and the first of them."""
+    found: dict[str, dict[str, Any]] = {}
+    for t in study.trials:
+        if t.state == "refused":
+            alike = re.sub(r"\d[\d.e+-]*", "", t.why)  # a reason names the numbers of its trial
+            reason = found.setdefault(alike, {"trials": 0, "trial": t.number, "why": " ".join(t.why.split())})
+            reason["trials"] += 1
+    return sorted(found.values(), key=lambda reason: -reason["trials"])
+
+
+def refused_in_lines(study: Study, side: int) -> list[str]:
+    """Why trials were refused, a line a reason, behind a word of `side` letters."""
+    lines: list[str] = []
+    for reason in _refused(study):
+        like = f"{reason['trials']:,} trials, as " if reason["trials"] > 1 else ""
+        lines.append(f"{'' if lines else 'refused':<{side}}{like}trial {reason['trial']}: {reason['why']}")
+    return lines
 
 
 def judged_by(study: Study) -> str:

@@ -37,8 +37,9 @@ def _target(t: Any) -> str:
     return f"{t.name}: {len(t.labels)} classes ({labels})"
 
 
-def trained(run: Run, dataset: Dataset) -> Answer:
-    """The answer after training, or after Ctrl-C."""
+def trained(run: Run, dataset: Dataset, again: str | None = None) -> Answer:
+    """The answer after training, or after Ctrl-C; again: the command that goes on."""
+    again = again or to_resume(run.path)
     values: dict[str, Any] = {
         "status": run.stopped,
         "path": str(run.path),
@@ -50,7 +51,7 @@ def trained(run: Run, dataset: Dataset) -> Answer:
         "notes": [as_options(note) for note in [*dataset.notes, *unused_columns(dataset)]],
     }
     if run.stopped == "interrupted":
-        values["resume"] = f"derin resume {quoted(run.path)}"
+        values["resume"] = again
         when = f"in epoch {len(run.history) + 1}" if run.begun else f"after epoch {len(run.history)}"
         print(
             f"derin: interrupted {when} of {run.experiment.epochs}; all of it is kept. "
@@ -60,7 +61,7 @@ def trained(run: Run, dataset: Dataset) -> Answer:
         return Answer(values, "", 130)
     lines = []
     if run.stopped == "stopped":
-        values["resume"] = f"derin resume {quoted(run.path)}"
+        values["resume"] = again
         lines.append(
             f"stopped after {len(run.history)} of {run.experiment.epochs} epochs; to go on: {values['resume']}"
         )
@@ -88,13 +89,22 @@ def trained(run: Run, dataset: Dataset) -> Answer:
     return Answer(values, "\n".join(lines))
 
 
-def interrupted_at_once(path: Path) -> Answer:
+def interrupted_at_once(path: Path, again: str | None = None) -> Answer:
     """The answer after a second Ctrl-C, which does not wait for the end of the epoch."""
     if not path.exists():  # before the first checkpoint
         raise KeyboardInterrupt
-    values = {"status": "interrupted", "path": str(path), "resume": f"derin resume {quoted(path)}"}
+    values = {"status": "interrupted", "path": str(path), "resume": again or to_resume(path)}
     print(f"\nderin: interrupted; the last checkpoint is kept. To go on:\n    {values['resume']}", file=sys.stderr)
     return Answer(values, "", 130)
+
+
+def to_resume(
+    path: Any, data: str | None = None, refit: bool = True, workers: int | None = None, ray: str | None = None
+) -> str:
+    """The command that goes on with a run or a study the way it was asked for."""
+    given = {"--data": data, "--workers": workers, "--ray": ray}
+    more = [f"{name} {quoted(value)}" for name, value in given.items() if value is not None]
+    return " ".join(["derin resume", quoted(path), *more, *([] if refit else ["--no-refit"])])
 
 
 def in_a_line(values: dict[str, Any]) -> str:

@@ -11,11 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from derin.cli.answers import Answer, app, command
-from derin.cli.arguments import AsJson, DataOfFile, Epochs, Net, Quiet, RunPath, Set, SourceToFit
+from derin.cli.arguments import (
+    AsJson,
+    DataOfFile,
+    Epochs,
+    Net,
+    Quiet,
+    RayAddress,
+    Refit,
+    RunPath,
+    Set,
+    SourceToFit,
+    Workers,
+)
 from derin.cli.asked import (
     assigned,
     existing,
     experiment_for,
+    found_again,
     in_folder,
     load_data,
     load_run,
@@ -23,7 +36,7 @@ from derin.cli.asked import (
     what_to_train,
 )
 from derin.cli.options import Text, Texts, argument, as_options, option, seconds_of, with_data_options
-from derin.cli.told import about, in_a_line, interrupted_at_once, quoted, unused_columns
+from derin.cli.told import about, in_a_line, interrupted_at_once, quoted, to_resume, unused_columns
 
 if TYPE_CHECKING:
     from derin.engine import Experiment
@@ -67,23 +80,12 @@ Metric = Annotated[
     Text, option("--metric", metavar="NAME", help="What judges: valid_loss, or a metric of the experiment (its first).")
 ]
 Slots = Annotated[int | None, option("--slots", metavar="N", help="How many train at once (what fits the machine).")]
-Workers = Annotated[int | None, option("--workers", metavar="N", help="So many processes train, instead of this one.")]
-RayAddress = Annotated[
-    Text, option("--ray", metavar="ADDRESS", help="A Ray cluster trains: auto, local, or ray://HOST:10001.")
-]
 SearchSeed = Annotated[int, option("--seed", metavar="N", help="Another number tries other values (0).")]
 StudyOut = Annotated[
     Text,
     option("--out", "-o", metavar="FOLDER", help="Where the study is kept: a new folder (studies/NAME-1, -2, ...)."),
 ]
 KeepOut = Annotated[Text, option("--out", "-o", metavar="FOLDER", help="Keep the study in this new folder.")]
-Refit = Annotated[
-    bool,
-    option(
-        "--refit/--no-refit",
-        help="Train the best trial once more, as a run in STUDY/best, and score it on the test part (done).",
-    ),
-]
 StudyPath = Annotated[str, argument("STUDY", "The folder of a study: studies/NAME.")]
 OtherStudy = Annotated[str, argument("OTHER", "Another one, judged by the same metric.")]
 Pictures = Annotated[
@@ -157,7 +159,9 @@ def tune(
         )  # fmt: skip
 
     study = in_folder(name, out, "studies", searched_in)
-    return study if isinstance(study, Answer) else _searched(study, dataset, refit, silent)
+    if isinstance(study, Answer):
+        return study
+    return _searched(study, dataset, refit, silent, to_resume(study.path, refit=refit, workers=workers, ray=ray))
 
 
 @command(
@@ -199,7 +203,7 @@ def cv(
     if study.state == "interrupted":
         if study.path is None:
             raise KeyboardInterrupt
-        return _to_go_on(study)
+        return _to_go_on(study, to_resume(study.path))
     _ = study.best  # a message where every fold diverged
     values, text = cross_validation_report(study, dataset)
     return Answer(values, text)
@@ -250,7 +254,7 @@ def compare(path: StudyPath, other: OtherStudy, as_json: AsJson = False) -> Answ
     for row, name in zip(rows, (path, other), strict=True):
         row["study"] = name
     head = [k.replace("_", " ") for k in rows[0]]
-    cells = [["never" if v is None else number(v) for v in row.values()] for row in rows]
+    cells = [["never" if v is None else "-" if v != v else number(v) for v in row.values()] for row in rows]
     lines = in_columns(head, cells, most=40)
     lines += ["", '"reached the others best": seconds until the score of the other study was reached or beaten.']
     return Answer({"studies": rows}, "\n".join(lines))
@@ -276,20 +280,26 @@ def retest(path: RunPath, data: TodaysData = None, quiet: Quiet = False, as_json
     return Answer(values, text)
 
 
-def resume_study(path: Path, data: str | None, silent: bool) -> Answer:
+def resume_study(
+    path: Path, data: str | None, refit: bool, workers: int | None, ray: str | None, silent: bool
+) -> Answer:
     """`derin resume` of a study: the search to its end, then its best trial."""
     from derin.errors import RunError
     from derin.tune.study import load
 
     study = load(path)
-    dataset = load_data(data, study.about_data["options"]) if data is not None else study.load_data()
+    if data is not None:
+        dataset = load_data(data, study.about_data["options"])
+    else:
+        dataset = found_again(study.about_data["source"], study.load_data)
     if data is not None and dataset.fingerprint != study.about_data["fingerprint"]:
         raise RunError(f"{data} does not hold the data of {path}. Bring them back as they were, or start a new study.")
+    again = to_resume(path, data=data, refit=refit, workers=workers, ray=ray)
     try:
-        study = study.resume(dataset, progress=not silent)
+        study = study.resume(dataset, progress=not silent, workers=workers, ray=ray)
     except KeyboardInterrupt:
-        return interrupted_at_once(path)
-    return _searched(study, dataset, refit=study.space is not None, silent=silent)
+        return interrupted_at_once(path, again)
+    return _searched(study, dataset, refit and study.space is not None, silent, again)
 
 
 # -- what is searched
@@ -333,33 +343,40 @@ def _about_space(space: Experiment, ready: bool) -> list[str]:
     found = spec.distributions(space)
     side = max(map(len, found))
     lines = [f"{'tune' if i == 0 else '':<7} {p:<{side}}  {d!r}" for i, (p, d) in enumerate(found.items())]
-    return [*lines, "        (chosen by derin; --tune PATH=RANGE searches what you name)"] if ready else lines
+    if ready:
+        lines.append("        (no value is a range: derin's ready space; --tune PATH=RANGE searches what you name)")
+    return lines
 
 
 # -- what is said in the end
 
 
-def _searched(study: Study, dataset: Any, refit: bool, silent: bool) -> Answer:
-    """The answer after a search, or after Ctrl-C."""
-    from derin.cli.studies import best_in_lines, no_best, study_values
+def _searched(study: Study, dataset: Any, refit: bool, silent: bool, again: str) -> Answer:
+    """The answer after a search, or after Ctrl-C in it or in what follows it."""
+    if study.state == "interrupted":
+        return _to_go_on(study, again)
+    try:
+        return _found(study, dataset, refit, silent, again)
+    except KeyboardInterrupt:
+        return _to_go_on(study, again)
+
+
+def _found(study: Study, dataset: Any, refit: bool, silent: bool, again: str) -> Answer:
+    """What the search came to: a page of pictures, the best trial as a run, and what is said of them."""
+    from derin.cli.studies import best_in_lines, no_best, refused_in_lines, study_values
     from derin.errors import RunError
 
-    if study.state == "interrupted":
-        return _to_go_on(study)
     values = study_values(study)
     values["notes"] = [as_options(note) for note in [*dataset.notes, *unused_columns(dataset)]]
     if not study.ranked():
         raise RunError(f"{no_best(study)} The trials are kept: derin study show {quoted(study.path)}")
     report = _report(study)
     values["report"] = None if report is None else str(report)
-    lines = best_in_lines(study)
+    lines = [*best_in_lines(study), *refused_in_lines(study, 8)]
     if refit:
-        try:
-            run = _best_run(study, dataset, silent)
-        except KeyboardInterrupt:
-            return _to_go_on(study)
+        run = _best_run(study, dataset, silent)
         if run.stopped == "interrupted":
-            return _to_go_on(study)
+            return _to_go_on(study, again)
         values["run"] = str(run.path)
         if len(dataset.test.x):
             values["test"] = run.evaluate("test")
@@ -414,10 +431,9 @@ def _next_of(study: Study) -> list[str]:
     return lines
 
 
-def _to_go_on(study: Study) -> Answer:
+def _to_go_on(study: Study, again: str) -> Answer:
     """The answer after Ctrl-C."""
     from derin.cli.studies import ended, study_values
 
-    again = f"derin resume {quoted(study.path)}"
     print(f"derin: interrupted ({ended(study)}); all of it is kept. To go on:\n    {again}", file=sys.stderr)
     return Answer(study_values(study) | {"resume": again}, "", 130)

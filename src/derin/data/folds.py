@@ -50,7 +50,7 @@ def folds(data: Dataset, k: int, *, seed: int = 0, groups: Any = None, times: An
     """
     y, n = _target(data), len(data.train.rows) + len(data.valid.rows)
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 2:
-        raise DataError(f"k is the number of folds, a whole number of 2 or more; got {k!r}.")
+        raise DataError(f"folds must be a whole number of 2 or more, got {k!r}: each judges what the others train.")
     if k > n:
         raise DataError(f"{n} row{'s' * (n != 1)} of training and validation cannot fill {k} folds. Ask for fewer.")
     _refuse_streamed(data)

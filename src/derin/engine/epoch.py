@@ -309,7 +309,8 @@ def predicting(carry: Carry) -> Weights:
 
 def trained(experiment: Experiment, carry: Carry) -> Weights:
     """Those that training came to: of the best epoch, where early stopping keeps them."""
-    return Weights(carry.best_params, carry.best_state) if experiment.early_stopping else predicting(carry)
+    kept = experiment.early_stopping is not None
+    return Weights(carry.best_params, carry.best_state) if kept else predicting(carry)
 
 
 def finish(

@@ -99,6 +99,9 @@ class RunFolder:
         """The folder of a run that exists. Raises RunError."""
         if not path.is_dir():
             raise RunError(f"there is no run at {path}.{_runs_beside(path)}")
+        if (path / "study.json").is_file():
+            best = f" Its best trial is the run {path / 'best'}." if (path / "best").is_dir() else ""
+            raise RunError(f"{path} is a study, not a run.{best} `derin study show {path}` says what it found.")
         for name in ("experiment.json", "data.json", "history.jsonl"):
             if not (path / name).is_file():
                 raise RunError(f"{path} is not a run of derin, or a damaged one: it has no {name}.")

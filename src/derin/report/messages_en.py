@@ -211,6 +211,7 @@ MESSAGES = {
     "study.trial": "trial",
     "study.trials": "trials",
     "study.epochs": "epochs",
+    "study.unseen": "never trained",
     "study.best": "best {metric}",
     "study.of_trial": "{value} (trial {number})",
     "study.against": "{metric} against {path}",
@@ -241,5 +242,6 @@ MESSAGES = {
     "pictures.ended_many": "Where trials ended, and how many",
     "pictures.best_so_far": "The best so far",
     "pictures.drawn": "({shown} of {of} drawn)",
+    "pictures.unseen": "{n} more never trained, so not shown",
     "pictures.best_trial": "best: trial {number}",
 }

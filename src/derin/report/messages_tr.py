@@ -213,6 +213,7 @@ MESSAGES = {
     "study.trial": "deneme",
     "study.trials": "deneme",
     "study.epochs": "epoch",
+    "study.unseen": "hiç eğitilmedi",
     "study.best": "en iyi {metric}",
     "study.of_trial": "{value} ({number}. deneme)",
     "study.against": "{path} değerine karşı {metric}",
@@ -243,5 +244,6 @@ MESSAGES = {
     "pictures.ended_many": "Denemelerin bittiği yer ve sayıları",
     "pictures.best_so_far": "Şimdiye kadarki en iyi",
     "pictures.drawn": "({of} denemeden {shown} tanesi çizildi)",
+    "pictures.unseen": "{n} deneme daha var, hiç eğitilmediği için gösterilmiyor",
     "pictures.best_trial": "en iyi: {number}. deneme",
 } | DIAGNOSIS

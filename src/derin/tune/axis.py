@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ class Axis(NamedTuple):
     low: float
     high: float
     labels: tuple[str, ...] = ()
+    whole: bool = False  # only whole numbers stand on it
 
     def place(self, value: Any) -> float:
         """nan where the value is missing, or not of this scale."""
@@ -46,15 +48,17 @@ class Axis(NamedTuple):
         found = np.array([self.share(self.place(v)) for v in values], float)
         return np.where(np.isfinite(found), found, -0.12)
 
-    def ticks(self, most: int) -> list[tuple[float, str]]:
-        """Places and what to write there, about `most` of them at the most."""
+    def ticks(self, most: int, width: int = 16) -> list[tuple[float, str]]:
+        """Places and what to write there, about `most` of them at the most; labels of at most `width` letters."""
         if self.labels:
             step = math.ceil(len(self.labels) / (2 * most))
-            return [(float(i), label) for i, label in enumerate(self.labels) if i % step == 0]
+            written = told_apart(self.labels, width)
+            return [(float(i), label) for i, label in enumerate(written) if i % step == 0]
         if self.scale == "linear":
-            return [(v, text(v)) for v in _round_values(self.low, self.high, most)]
-        values = _decades(self.low, self.high, most, self.scale)
-        return [(_place(v, self.scale), text(v)) for v in values]
+            values = _round_values(self.low, self.high, most)
+        else:
+            values = _decades(self.low, self.high, most, self.scale)
+        return [(_place(v, self.scale), text(v)) for v in values if not self.whole or float(v).is_integer()]
 
 
 def axis_of(path: str, values: Sequence[Any], scale: str | None = None) -> Axis:
@@ -69,7 +73,8 @@ def axis_of(path: str, values: Sequence[Any], scale: str | None = None) -> Axis:
     if high - low < 1e-9 * max(1.0, abs(low)):  # one value: it stands in the middle
         width = 0.5 if scale in ("log", "one_minus_log") else 0.5 * (abs(low) or 1.0)
         low, high = low - width, high + width
-    return Axis(path, scale or "linear", low, high)
+    whole = bool(here) and all(isinstance(v, (int, np.integer)) for v in here)
+    return Axis(path, scale or "linear", low, high, whole=whole)
 
 
 def text(value: Any) -> str:
@@ -96,6 +101,52 @@ def shortened(name: str, width: int) -> str:
     """
     name = " ".join(name.split())
     return name if len(name) <= width else name[: width - 1] + "…"
+
+
+def told_apart(labels: Sequence[str], width: int) -> list[str]:
+    """Labels of at most so many letters, no two alike: of specs that begin alike, what differs between them.
+
+    >>> told_apart(["MLP(widths=(16,), out=3)", "MLP(widths=(32, 16), out=3)", "Linear(3)"], 12)
+    ['MLP (16,)', 'MLP (32, 16)', 'Linear(3)']
+    """
+    found = [shortened(label, width) for label in labels]
+    names = [_call(label)[0] for label in labels]
+    for name in {name for name, f in zip(names, found, strict=True) if found.count(f) > 1}:
+        alike = [i for i, n in enumerate(names) if n == name]
+        for i, what in zip(alike, _what_differs([labels[i] for i in alike], width), strict=True):
+            found[i] = what
+    numbers = [f" #{i + 1}" if found.count(f) > 1 else "" for i, f in enumerate(found)]
+    return [
+        shortened(label, width - len(n)) + n if n else f for label, f, n in zip(labels, found, numbers, strict=True)
+    ]
+
+
+def _what_differs(labels: Sequence[str], width: int) -> list[str]:
+    """Of specs of one class the values that not all of them have; of other texts the end."""
+    name, given = _call(labels[0])[0], [_call(label)[1] for label in labels]
+    if not any(given):
+        return [tail(label, width) for label in labels]
+    alike = {k for k, v in given[0].items() if all(fields.get(k) == v for fields in given)}
+    rest = [", ".join(v for k, v in fields.items() if k not in alike) for fields in given]
+    named = [shortened(f"{name} {r}", width) for r in rest]
+    if len(name) <= width / 2 and len(set(named)) == len(named):
+        return named
+    return told_apart([r or name for r in rest], width)
+
+
+def _call(label: str) -> tuple[str, dict[Any, str]]:
+    """The class and the values of a spec as it is printed; a text that is none has neither."""
+    try:
+        node = ast.parse(label, mode="eval").body
+    except (SyntaxError, ValueError):
+        return "", {}
+    if not isinstance(node, ast.Call):
+        return "", {}
+    fields: dict[Any, str] = {i: ast.unparse(value) for i, value in enumerate(node.args)}
+    for field in node.keywords:
+        value = ast.unparse(field.value)
+        fields[field.arg] = f"{field.arg}={value}" if value in ("True", "False", "None") else value
+    return ast.unparse(node.func), fields
 
 
 def tail(path: str, width: int) -> str:

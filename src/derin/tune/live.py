@@ -54,7 +54,8 @@ class Live:
         search = self.search
         states = [t.state for t in search.trials]
         total = search.settings.trials
-        scores = [t.curve[-1] for t in search.trials if t.state == "finished"]
+        scored = {s: [t.curve[-1] for t in search.trials if t.state == s and t.curve] for s in ("finished", "stopped")}
+        scores = scored["finished"] or scored["stopped"]  # as Study.best chooses
         best = (max if search.greater else min)(scores) if scores else None
         taken = search.seconds() - self.first
         rate = (search.ended - self.ended) / max(taken, 1e-9)

@@ -18,7 +18,7 @@ STATES = {"finished": "finished", "pruned": "pruned", "diverged": "diverged"}  #
 
 
 def seen(study: Study) -> pictures.Search:
-    """The study as derin.tune.pictures draws it; trials that never began are not in it."""
+    """The study as derin.tune.pictures draws it; of trials that never began their number."""
     from derin.tune import pictures
 
     space = study.space
@@ -34,7 +34,8 @@ def seen(study: Study) -> pictures.Search:
         if t.epochs
     ]  # fmt: skip
     scales = {path: _scale(d) for path, d in space.paths.items()} if space else {}
-    return pictures.Search(trials, study.metric, study.greater_is_better, scales, shares)
+    unseen = len(study.trials) - len(trials)
+    return pictures.Search(trials, study.metric, study.greater_is_better, scales, shares, unseen=unseen)
 
 
 def _scale(distribution: Any) -> str:

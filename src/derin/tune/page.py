@@ -49,7 +49,8 @@ def page(search: Search, title: str = "Search", facts: Mapping[str, str] = {}, l
 def _facts(search: Search, say: Callable[..., str]) -> dict[str, str]:
     states = [t["state"] for t in search.trials]
     counts = {say(f"state.{state}"): f"{states.count(state):,}" for state in reversed(LOOKS) if state in states}
-    found, best = {say("study.trials"): f"{len(states):,}", **counts}, search.best
+    counts |= {say("study.unseen"): f"{search.unseen:,}"} if search.unseen else {}
+    found, best = {say("study.trials"): f"{len(states) + search.unseen:,}", **counts}, search.best
     if best:
         value = say("study.of_trial", value=text(score(best)), number=best["number"])
         found[say("study.best", metric=search.metric)] = value

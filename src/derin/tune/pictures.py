@@ -23,7 +23,7 @@ import numpy as np
 
 from derin.errors import RunError
 from derin.report.words import words
-from derin.tune.axis import Axis, axis_of, shortened, tail
+from derin.tune.axis import Axis, axis_of, tail
 from derin.tune.drawing import (
     BEST,
     BOX,
@@ -71,6 +71,7 @@ class Search(NamedTuple):
     scales: dict[str, str]
     importance: dict[str, float] = {}  # noqa: RUF012  never changed
     lang: str = "en"  # of what the pictures say
+    unseen: int = 0  # trials beside these that never trained: refused, or stopped before their first epoch
 
     @property
     def paths(self) -> list[str]:
@@ -116,6 +117,8 @@ def pictures(search: Search) -> dict[str, Figure]:
         "curves": curves(search),
         "rungs": rungs(search),
     }
+    for figure in made.values() if search.unseen else ():
+        _tell_unseen(figure, search)
     return made | ({"importance": importance(search)} if search.importance else {})
 
 
@@ -218,13 +221,13 @@ def parallel(search: Search) -> Figure:
             panel.plot(points[shown.index(best)][:, 0], points[shown.index(best)][:, 1], color=BEST, lw=2.4, gid="best")
         for i, axis in enumerate([*axes, measured]):
             panel.plot([i, i], [0, 1], color=FAINT, lw=1, zorder=3)
-            ticks = [(axis.share(place), label) for place, label in axis.ticks(7)]
+            ticks = [(axis.share(place), label) for place, label in axis.ticks(7, 12)]
             if axis is measured and not search.greater:
                 ticks = [(1 - share, label) for share, label in ticks]
             if i < len(axes) and absent[i]:
                 ticks.append((-0.12, search.say("not_set")))
             for share, label in ticks:
-                text = panel.annotate(shortened(label, 12), (i, share), (4, 0), textcoords="offset points", va="center")
+                text = panel.annotate(label, (i, share), (4, 0), textcoords="offset points", va="center")
                 text.set(fontsize=8, zorder=6, bbox=BOX)
                 panel.plot([i - 0.02, i + 0.02], [share, share], color=FAINT, lw=1, zorder=3)
         names = [folded(a.path, 15) for a in axes] + [folded(search.metric, 15)]
@@ -398,6 +401,17 @@ def _curve(values: Sequence[float], low: float, high: float) -> np.ndarray:
 
 def _of(search: Search, shown: int, all_of: int) -> str:
     return " " + search.say("drawn", shown=f"{shown:,}", of=f"{all_of:,}") if shown < all_of else ""
+
+
+def _tell_unseen(figure: Figure, search: Search) -> None:
+    """How many trials are in no picture: in the legend, or below a picture that has none."""
+    told = search.say("unseen", n=f"{search.unseen:,}")
+    with styled():
+        if figure.legends:
+            figure.legends[0].set_title(told)
+            figure.legends[0].get_title().set(color=FAINT, fontsize=9)
+        else:
+            figure.supxlabel(told, color=FAINT, fontsize=9)
 
 
 def _legend(figure: Figure, search: Search) -> None:

@@ -127,7 +127,9 @@ def cross_validate(
     (5, True)
     """
     spec.require_fixed(experiment, "cross_validate")
-    settings = _settings(trials=1, sampler=Random(), folds=folds, seeds=seeds, metric=metric, slots=folds * seeds)
+    settings = _settings(
+        trials=1, sampler=Random(), folds=folds, seeds=seeds, metric=metric, slots=max(1, folds * seeds)
+    )
     return _begin(Search(experiment, None, as_dataset(data), settings), out, progress)
 
 
