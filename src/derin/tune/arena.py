@@ -164,11 +164,13 @@ class Arena:
                 f"Give {others}."
             )
 
-        names, places = ("loss", "valid_loss", *(name for _, name, _ in named)), [i for i, *_ in named]
+        places = [(name, i) for i, name, _ in named]
 
         def values(report: Any) -> dict[str, float]:
-            metrics = report.metrics
-            return dict(zip(names, (report.loss, report.valid_loss, *[metrics[i] for i in places]), strict=True))
+            found, metrics = {"loss": report.loss, "valid_loss": report.valid_loss}, report.metrics
+            for name, i in places:
+                found[name] = metrics[i]
+            return found
 
         return metric, greater[metric], values
 

@@ -80,7 +80,7 @@ class Space:
             )
         space = cls(experiment)
         for us in space._corners():
-            space.fixed(space.at(us))
+            space.drawn(space.at(us))
         return space
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 ENDED = ("finished", "pruned", "diverged", "stopped", "refused")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Trial:
     """What was tried, and what came of it.
 
