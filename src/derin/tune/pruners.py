@@ -127,7 +127,7 @@ class Hyperband(_Rungs):
     Brackets take turns by the paper's shares: the one that prunes earliest has the most trials.
 
     >>> [Hyperband(factor=3).bracket(i, 27) for i in range(12)]
-    [0, 1, 0, 2, 0, 0, 1, 0, 3, 0, 0, 1]
+    [0, 1, 0, 2, 0, 0, 1, 0, 3, 1, 0, 2]
     """
 
     def rungs(self, epochs: int, number: int) -> tuple[int, ...]:
