@@ -82,27 +82,21 @@ class Block:
 
     def __init__(self, form: Form, leaves: Sequence[Any], size: int, device: Any) -> None:
         self.size, self.device, self.packed = size, device, form.packed
-        self.numbers = np.zeros((size, sum(form.packed)), np.float32)
+        self.numbers = np.array([[*itertools.compress(leaves, form.packed)]] * size, np.float32)
         self.others = tuple(np.stack([_plain(v)] * size) for v, one in zip(leaves, form.packed, strict=True) if not one)
         self.about = np.zeros((size, 6), np.uint32)  # of each member its key, epochs, fold; does it live, is it new
         self.about[:, EPOCHS] = 1
         self.handles = [-1] * size
         self.carry: Any = None
         self.given: Any = None  # all but the carry, on the device; made anew when a member comes or goes
-        for at in range(size):
-            self._set_leaves(at, leaves)
 
     def set(self, at: int, member: Member, handle: int) -> None:
-        self._set_leaves(at, member.leaves)
+        self.numbers[at] = [*itertools.compress(member.leaves, self.packed)]
+        rest = (leaf for leaf, one in zip(member.leaves, self.packed, strict=True) if not one)
+        for stack, leaf in zip(self.others, rest, strict=True):
+            stack[at] = leaf
         self.about[at] = (*key_bits(member.seed), member.epochs, member.fold, True, member.carry is None)
         self.handles[at], self.given = handle, None
-
-    def _set_leaves(self, at: int, leaves: Sequence[Any]) -> None:
-        self.numbers[at] = [*itertools.compress(leaves, self.packed)]
-        if self.others:
-            rest = (leaf for leaf, one in zip(leaves, self.packed, strict=True) if not one)
-            for stack, leaf in zip(self.others, rest, strict=True):
-                stack[at] = leaf
 
     def clear(self, at: int) -> None:
         self.about[at, ALIVE], self.handles[at], self.given = False, -1, None
