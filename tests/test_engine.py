@@ -14,7 +14,7 @@ from derin import nn, optim
 from derin.data import ClassTarget, Dataset, NumberTarget, Part, Schema
 from derin.data.arrays import ArrayInputs
 from derin.engine import EarlyStopping, Experiment, epoch, programs, training
-from derin.engine.task import as_arrays, task_of
+from derin.engine.task import rows_of, task_of
 from derin.engine.training import first_carry
 from derin.errors import DataError, ModelError, SpecError, TrainingFailed
 from derin.models import TabularMLP
@@ -115,7 +115,7 @@ def test_a_population_is_the_same_program_mapped(how):
     ]
     tasks = [task_of(e, data.schema, data.train.x, None).structure_only() for e in experiments]
     keys = [jax.random.key(s) for s in range(3)]
-    train, valid = epoch.Rows(*as_arrays(data.train)), epoch.Rows(*as_arrays(data.valid))
+    train, valid = jax.device_put((rows_of(data.train), rows_of(data.valid)))
 
     def whole(task, key):
         carry = epoch.start(task, key, jax.ShapeDtypeStruct((1, 5), jnp.float32))
@@ -139,7 +139,7 @@ def test_a_done_or_broken_member_changes_nothing():
     data = dataset(n=64)
     task = task_of(Experiment(small_net(2), optimizer=optim.SGD(1e30)), data.schema, data.train.x, None)
     carry = first_carry(task, 0, data.train.x)
-    train = epoch.Rows(*as_arrays(data.train))
+    train = jax.device_put(rows_of(data.train))
     key, epochs = jax.random.key(0), jnp.int32(5)
     done = carry._replace(done=jnp.bool_(True))
     after, _ = epoch.epoch(task, done, train, None, key, epochs)

@@ -11,7 +11,7 @@ import derin.spec as spec
 from derin import nn, optim
 from derin.data import load
 from derin.engine import epoch
-from derin.engine.task import as_arrays, task_of
+from derin.engine.task import rows_of, task_of
 from derin.engine.training import first_carry
 from derin.errors import SpecError
 from derin.models import TabularMLP
@@ -172,7 +172,7 @@ def test_each_member_of_a_population_has_its_own_strength():
         for s in (0.3, 0.5)
     ]
     tasks = [task_of(e, rows.schema, rows.train.x, None).structure_only() for e in experiments]
-    train = epoch.Rows(*as_arrays(rows.train))
+    train = jax.device_put(rows_of(rows.train))
 
     def whole(task):
         carry = epoch.start(task, jax.random.key(0), train.x)

@@ -12,7 +12,7 @@ import derin
 from derin import nn, optim
 from derin.data import load
 from derin.engine import Experiment, checkpoint, epoch
-from derin.engine.task import as_arrays, task_of
+from derin.engine.task import rows_of, task_of
 from derin.errors import RunError, SpecError
 from derin.optim import ChainedScheduler, ConstantLR, ReduceLROnPlateau, SequentialLR, StepLR, Warmup
 
@@ -126,7 +126,7 @@ def test_each_member_of_a_population_has_its_own_plateau():
         for rate, s in zip((0.8, 0.3), schedules, strict=True)
     ]
     tasks = [task_of(e, rows.schema, rows.train.x, None).structure_only() for e in experiments]
-    train, valid = epoch.Rows(*as_arrays(rows.train)), epoch.Rows(*as_arrays(rows.valid))
+    train, valid = jax.device_put((rows_of(rows.train), rows_of(rows.valid)))
 
     def whole(task, key):
         def one(carry, _):

@@ -14,7 +14,7 @@ from derin.engine import epoch as engine
 from derin.engine import population as populations
 from derin.engine.epoch import Fold, Rows
 from derin.engine.population import Member, Population, fitting
-from derin.engine.task import as_arrays, task_of
+from derin.engine.task import rows_of, task_of
 from derin.engine.training import counts_of
 from derin.errors import ModelError
 
@@ -30,7 +30,7 @@ def data():
 
 def population(data, experiment, slots, **options):
     task = task_of(experiment, data.schema, data.train.x, counts_of(data))
-    rows, valid = Rows(*as_arrays(data.train)), Rows(*as_arrays(data.valid))
+    rows, valid = jax.device_put((rows_of(data.train), rows_of(data.valid)))
     return Population(task, rows, valid, slots, **options)
 
 
@@ -204,7 +204,7 @@ def test_folds_of_unequal_size_train_on_their_own_rows_only(data):
     pad = lambda parts: np.stack([np.resize(p, max(map(len, parts))) for p in parts]).astype(np.int32)  # noqa: E731
     folds = Fold(pad(trains), np.array([70, 30], np.int32), pad(valids), np.array([30, 11], np.int32))
     task = task_of(e, data.schema, x, None)
-    p = Population(task, Rows(*as_arrays(data.train)), None, 2, folds=folds, block=2)
+    p = Population(task, jax.device_put(rows_of(data.train)), None, 2, folds=folds, block=2)
     one = task.structure_only()
     handles = p.put([Member(jax.tree.leaves(one), 0, 4, fold) for fold in (0, 1)])
     key = jax.random.key(0)
@@ -234,7 +234,7 @@ def test_slots_are_the_most_that_fit_the_memory(data):
     make = lambda slots: population(data, e, slots, block=1, threads=1)  # noqa: E731
     one, eight = make(1).bytes(), make(8).bytes()
     assert eight > one
-    assert fitting(make, 8, eight).slots == 8
-    assert 1 <= fitting(make, 8, (one + eight) // 2).slots < 8
+    assert fitting(make, 8, lambda needed: eight).slots == 8
+    assert 1 <= fitting(make, 8, lambda needed: (one + eight) // 2).slots < 8
     with pytest.raises(ModelError, match=r"one member alone needs .* MB of memory, and a search takes 0 MB here"):
-        fitting(make, 8, 100)
+        fitting(make, 8, lambda needed: 100)

@@ -153,6 +153,7 @@ def test_get_set_and_diff_by_path():
         (lambda: spec.set(experiment(), "epochs", 2.5), "Experiment.epochs must be a whole number, got 2.5"),
         (lambda: spec.set(experiment(), "epochs", True), "must be a whole number"),
         (lambda: spec.set(experiment(), "net", 3), "Experiment.net must be a Module, got 3 (int)"),
+        (lambda: [spec.set(experiment(), "net", new) for new in (Linear(3), Adam())], "net must be a Module, got Adam()"),
         (lambda: spec.set(experiment(), "precision", "float16"), "one of 'float32', 'bfloat16'"),
         (lambda: spec.set(experiment(), "batch_size", "half"), "a whole number or one of 'full'"),
         (lambda: Experiment(), "Experiment needs a value for 'net'"),

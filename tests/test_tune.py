@@ -19,9 +19,10 @@ from derin.engine.predict import predicted_blocks
 from derin.engine.task import same_structure
 from derin.errors import DataError, RunError, SpecError
 from derin.spec import Scalar
-from derin.tune import ASHA, GivenTrials, Hyperband, PopulationBased, SuccessiveHalving
+from derin.tune import ASHA, GivenTrials, Hyperband, PopulationBased, Random, Space, SuccessiveHalving
 from derin.tune.arena import Arena
 from derin.tune.pruners import Arrived, pruner_of, rank
+from derin.tune.search import Search, Settings
 
 NET = nn.Sequential(nn.Linear(8), nn.ReLU(), nn.Linear(3))
 
@@ -75,6 +76,23 @@ def test_the_table_has_a_row_a_trial(data):
         [np.mean(each), np.std(each, ddof=1)], [study.best.score, study.best.deviation("accuracy")]
     )
     assert {m["seed"] for m in study.members} == {0, 1}
+
+
+def test_nets_that_take_no_time_have_more_slots_where_all_end_together(data):
+    def slots_of(experiment, **fields):
+        settings = Settings(trials=1000, sampler=Random(), **fields)
+        found = Search(experiment, Space.of(experiment), data, settings)
+        return found._slots_of(found.leader) / found._slots()
+
+    assert slots_of(space()) == 4
+    large = derin.spec.set(space(), "net.layers.0", nn.Linear(400_000))
+    assert slots_of(large) == 1
+    for ends_some_early in ({"pruner": ASHA()}, {"time": 9.0}, {"slots": 8}):
+        assert slots_of(space(), **ends_some_early) == 1
+    assert slots_of(space(early_stopping=derin.EarlyStopping())) == 1
+    assert slots_of(space(epochs=derin.integer(1, 9))) == 1
+    middle = derin.spec.set(space(), "net.layers.0", nn.Linear(20_000))
+    assert slots_of(middle) in (1, 2, 3)  # whole times: no thread has more blocks to train than another
 
 
 def test_structures_are_programs_of_their_own(data):
@@ -538,7 +556,7 @@ def test_halving_with_a_time_limit_still_compares_all_trials(data):
 
 
 def test_a_search_that_trains_nothing_ends_with_its_time(data, monkeypatch):
-    monkeypatch.setattr("derin.tune.search.default_budget", lambda: 1)
+    monkeypatch.setattr("derin.tune.search.Search.budget", lambda search, needed: 1)
     study = search(data, trials=None, time=0.5)
     assert study.state == "out of time" and {t.state for t in study.trials} <= {"refused", "stopped"}
 

@@ -66,11 +66,11 @@ class Range(Distribution):
         self._ends = self._scaled(self.low), self._scaled(self.high)
 
     def at(self, u: float) -> Any:
+        if 0 < u < 1:
+            a, b = self._ends
+            return min(max(self._unscaled(a + u * (b - a)), self.low), self.high)
         _check_share(self, u)
-        if u in (0, 1):  # to the bit
-            return self.high if u else self.low
-        a, b = self._ends
-        return min(max(self._unscaled(a + u * (b - a)), self.low), self.high)
+        return self.high if u else self.low  # to the bit
 
     def place(self, value: Any) -> float:
         a, b = self._ends

@@ -59,8 +59,10 @@ class Spec:
     _sealed = False
     _variadic: typing.ClassVar[str | None] = None  # the field that takes all positional values: Sequential(a, b)
     _leaves: typing.ClassVar[frozenset[str]] = frozenset()
-    _hints: typing.ClassVar[dict[str, tuple[Any, frozenset[type]]] | None] = None
+    _hints: typing.ClassVar[dict[str, tuple[Any, builtins.set[type]]] | None] = None
     _names: typing.ClassVar[tuple[str, ...]] = ()  # of the fields, in their order
+    _placed: typing.ClassVar[tuple[str, ...]] = ()  # of those that may be given by their place
+    _needed: typing.ClassVar[tuple[str, ...]] = ()  # of those without a default
     _is_distribution = False  # derin.uniform, derin.log, ...: it stands where a value will be
     _has_distributions = False  # one stands in a field, or anywhere below: a search space, not yet a value
 
@@ -68,7 +70,10 @@ class Spec:
         if {"__init__", "__post_init__"} & vars(cls).keys():
             raise TypeError(f"{cls.__name__}: declare hyperparameters as fields; a spec has no __init__ of its own.")
         dataclasses.dataclass(eq=False, repr=False)(cls)
-        cls._names = tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        cls._names = tuple(f.name for f in fields)
+        cls._placed = tuple(f.name for f in fields if not f.kw_only)
+        cls._needed = tuple(f.name for f in fields if _required(f))
         if cls._variadic:
             cls.__init__ = _variadic_init(cls.__init__, cls._variadic)  # type: ignore[method-assign]
         leaves = {name for name, hint in _annotations(cls).items() if _mentions_scalar(hint)}
@@ -90,17 +95,13 @@ class Spec:
                 )
         if cls._variadic:
             return object.__new__(cls)
-        placed = [f.name for f in dataclasses.fields(cls) if not f.kw_only]  # type: ignore[arg-type]
-        if len(args) > len(placed):
-            raise SpecError(f"{cls.__name__} takes {len(placed)} values {tuple(placed)}, {len(args)} came.")
-        twice = [name for name in placed[: len(args)] if name in kwargs]
+        if len(args) > len(cls._placed):
+            raise SpecError(f"{cls.__name__} takes {len(cls._placed)} values {cls._placed}, {len(args)} came.")
+        given = cls._placed[: len(args)]
+        twice = [name for name in given if name in kwargs]
         if twice:
             raise SpecError(f"{cls.__name__}.{twice[0]} came twice: by its place and by its name.")
-        missing = [
-            f.name
-            for f in dataclasses.fields(cls)  # type: ignore[arg-type]
-            if f.name not in placed[: len(args)] and f.name not in kwargs and _required(f)
-        ]
+        missing = [name for name in cls._needed if name not in given and name not in kwargs]
         if missing:
             raise SpecError(f"{cls.__name__} needs a value for {', '.join(map(repr, missing))}.")
         return object.__new__(cls)
@@ -109,8 +110,11 @@ class Spec:
         if not getattr(_rebuilding, "on", False):
             fields = self.__dict__
             for name, (hint, plain) in _resolved_hints(type(self)).items():
-                if type(fields[name]) not in plain:
-                    fields[name] = _checked(self, name, hint, fields[name])
+                value = fields[name]
+                if type(value) not in plain:
+                    found = fields[name] = _checked(self, name, hint, value)
+                    if found is value and isinstance(value, Spec) and not value._is_distribution:
+                        plain.add(type(value))  # of a spec its type alone decides
             self._convert()
         for value in self.__dict__.values():
             if isinstance(value, (Spec, tuple)) and _holds_distributions(value):
@@ -576,8 +580,10 @@ def _refuse(text: str) -> Any:
 
 def _flatten(spec: Any) -> tuple[list[Any], Any]:
     names, values, static = [], [], []
-    for name, value in _fields(spec).items():
-        leaf = name in spec._leaves and not isinstance(value, (str, bool))
+    fields, leaves = spec.__dict__, spec._leaves
+    for name in spec._names:
+        value = fields[name]
+        leaf = name in leaves and not isinstance(value, (str, bool))
         if value is not None and (leaf or _holds_specs(value)):
             names.append(name)
             values.append(value)
@@ -639,10 +645,10 @@ def _resolved_hints(cls: Any) -> dict[str, Any]:
     return cls._hints
 
 
-def _plain(hint: Any, leaf: bool) -> frozenset[type]:
+def _plain(hint: Any, leaf: bool) -> builtins.set[type]:
     """The types whose values are right for a field as they are: most are, and to look closer takes microseconds."""
     plain = (bool, float, str, type(None)) if leaf else (bool, int, float, str, type(None))  # a leaf's int is a float
-    return frozenset(option for option in _options(hint) or (hint,) if option in plain)
+    return {option for option in _options(hint) or (hint,) if option in plain}
 
 
 def _field_names(cls: Any) -> tuple[str, ...]:

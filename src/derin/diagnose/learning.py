@@ -15,7 +15,6 @@ import jax
 import numpy as np
 
 from derin.data.folds import Fold, restandardised, union
-from derin.engine.epoch import Rows
 from derin.engine.experiment import Experiment
 from derin.errors import DataError, SpecError
 
@@ -170,7 +169,7 @@ def _order(data: Any) -> np.ndarray:
 def _members(experiment: Experiment, data: Any, cuts: list[Fold], seeds: int) -> Any:
     """What the population trains: members, the first task, the rows, the folds as arrays."""
     from derin.engine.population import Member
-    from derin.engine.task import as_arrays, class_counts, task_of
+    from derin.engine.task import class_counts, rows_of, task_of
     from derin.nn import Identity
     from derin.tune.arena import Restandardised, _stacked
 
@@ -192,4 +191,4 @@ def _members(experiment: Experiment, data: Any, cuts: list[Fold], seeds: int) ->
         for i, task in enumerate(tasks)
         for s in range(seeds)
     ]
-    return members, tasks[0], Rows(*as_arrays(part)), _stacked(cuts)
+    return members, tasks[0], rows_of(part), _stacked(cuts)

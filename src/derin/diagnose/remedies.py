@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from derin import spec
-from derin.data.stream import default_budget
+from derin.data.stream import budget_for
 from derin.diagnose.treatments import Treatment, treatments
 from derin.engine import epoch as engine
 from derin.engine.checkpoint import replace_file
@@ -244,7 +244,7 @@ class _Lanes:
             like = self.arena.like(first)
             each = [(i, member) for i, t in zip(numbers, tried, strict=True) for member in self._members(t, like)]
             slots = min(len(each), BLOCK * cores())
-            population = fitting(self._population(first), slots, 2 * default_budget())
+            population = fitting(self._population(first), slots, lambda needed: 2 * budget_for(needed))
         except (ModelError, SpecError, DataError) as error:  # DoesNotFit is a ModelError
             return {
                 i: Lane(t, (), 0, 0.0, True, str(error))

@@ -62,7 +62,7 @@ class Task(Spec):
 
 
 class Rows(NamedTuple):
-    """Encoded rows on the device.   x: [n, ...], y: one [n] a target, [n, width] for a vector"""
+    """Encoded rows.   x: [n, ...], y: one [n] a target, [n, width] for a vector"""
 
     x: jax.Array
     y: tuple[jax.Array, ...]

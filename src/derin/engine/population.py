@@ -18,7 +18,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -55,6 +55,13 @@ class Seen(NamedTuple):
     epoch: Any  # int: epochs done
     done: Any  # bool: early stopping has stopped it
     broken: Any  # bool: a loss or gradient was not finite
+
+    def each(self) -> Iterator[Seen]:
+        """Of arrays with a leading axis that of every member, as plain numbers."""
+        report, *others = jax.tree.map(lambda a: np.asarray(a).tolist(), self)
+        metrics = zip(*report.metrics, strict=True) if report.metrics else itertools.repeat(())
+        reports = map(Report, report.loss, report.learning_rate, report.valid_loss, metrics, report.improved)
+        return map(Seen, reports, *others)
 
 
 class Form(NamedTuple):
@@ -95,11 +102,8 @@ class Block:
         rest = (leaf for leaf, one in zip(member.leaves, self.packed, strict=True) if not one)
         for stack, leaf in zip(self.others, rest, strict=True):
             stack[at] = leaf
-        self.about[at] = (*key_bits(member.seed), member.epochs, member.fold, True, member.carry is None)
+        self.about[at] = (*key_bits(member.seed), member.epochs, member.fold, False, member.carry is None)
         self.handles[at], self.given = handle, None
-
-    def clear(self, at: int) -> None:
-        self.about[at, ALIVE], self.handles[at], self.given = False, -1, None
 
     @property
     def living(self) -> list[int]:
@@ -209,10 +213,11 @@ class Population:
                 jax.tree.map(lambda stack, a, at=at: stack.__setitem__(at, a), stacks, carry)
             block.carry = jax.device_put(stacks, block.device)
 
-    def clear(self, handle: int) -> None:
-        """This member is done with."""
-        block, at = self.places_of.pop(handle)
-        block.clear(at)
+    def clear(self, *handles: int) -> None:
+        """These members are done with."""
+        for handle in handles:
+            block, at = self.places_of.pop(handle)
+            block.handles[at], block.given = -1, None
 
     def carries(self) -> dict[int, Carry]:
         """The whole state of each member, copied to the host."""
@@ -264,13 +269,10 @@ class Population:
             found = [call() for call in calls]
         else:
             found = list(self.pool.map(lambda call: call(), calls))
-        seen = {}
+        seen: dict[int, Seen] = {}
         for block, some in zip(blocks, found, strict=True):
-            leaves, tree = jax.tree.flatten(some)
-            each = zip(*(np.asarray(a).tolist() for a in leaves), strict=True)
-            for handle, numbers in zip(block.handles, each, strict=True):
-                if handle >= 0:
-                    seen[handle] = jax.tree.unflatten(tree, numbers)
+            each = zip(block.handles, some.each(), strict=True)
+            seen |= {handle: one for handle, one in each if handle >= 0}
             alive = len(block.living)
             self.used, self.idle = self.used + alive, self.idle + block.size - alive
         return seen
@@ -290,6 +292,7 @@ class Population:
 
     def _given(self, block: Block) -> Any:
         if block.given is None:
+            block.about[:, ALIVE] = [handle >= 0 for handle in block.handles]
             mine = (block.numbers, block.others, block.about)  # copied: a device may read them later, or share them
             block.given = jax.device_put(jax.tree.map(np.copy, mine), block.device)
         return block.given
@@ -323,14 +326,15 @@ class Population:
             return -(-slots // len(self.data)), 0  # a block a device
         each = -(-slots // len(self.places)) if self.measure else slots  # a worker's do not hang on its threads
         several = min(BLOCK, each)
-        work = self._work()
+        costs = step_costs(self.task, self.data[self.places[0]][1])
+        work = costs.total.multiply_adds
         if several == 1 or work > LARGE:
             return 1, 0
         if work < SMALL or (not self.measure and work < (SMALL * LARGE) ** 0.5):
             return several, several // 2
         if not self.measure:
             return 1, 0
-        kind = (several, *sorted({row.kind for row in self._costs().rows}))
+        kind = (several, *sorted({row.kind for row in costs.rows}))
         for other, found in _known_blocks.get(kind, []):  # the larger the net, the less vmap gains
             if work >= other if found[0] == 1 else work <= other:
                 return found
@@ -338,20 +342,6 @@ class Population:
         found = (several, max(2, round(1 / ratio))) if several * ratio > 1 else (1, 0)
         _known_blocks.setdefault(kind, []).append((work, found))
         return found
-
-    def _work(self) -> float:
-        """Multiply-adds of a step of one member, forward."""
-        return self._costs().total.multiply_adds
-
-    def _costs(self) -> Summary:
-        """The layers of a step of one member, forward."""
-        size, n = self.task.experiment.batch_size, self.data[self.places[0]][1].x.shape[0]
-        x = jax.ShapeDtypeStruct((n if size == "full" else min(size, n), *self.like.shape[1:]), self.like.dtype)
-        key = (self.form, x)
-        if key not in _known_costs:
-            seen = x if self.task.inputs is None else self.task.inputs.look(x)[1][""]
-            _known_costs[key] = summary(self.task.experiment.net, seen)
-        return _known_costs[key]
 
     def _seconds(self, size: int) -> float:
         """Of a few steps of so many members, with all threads at work."""
@@ -378,6 +368,23 @@ class Population:
 _known_shapes: dict[Any, Carry] = {}
 _known_costs: dict[Any, Summary] = {}
 _known_blocks: dict[Any, list[tuple[float, tuple[int, int]]]] = {}  # by kinds of layers: work, and what was measured
+
+
+def step_costs(task: Task, rows: Rows) -> Summary:
+    """The layers of a step of one member, forward."""
+    size, (n, *shape) = task.experiment.batch_size, rows.x.shape
+    x = jax.ShapeDtypeStruct((n if size == "full" else min(size, n), *shape), rows.x.dtype)
+    key = (jax.tree.structure(task), x)
+    if key not in _known_costs:
+        seen = x if task.inputs is None else task.inputs.look(x)[1][""]
+        _known_costs[key] = summary(task.experiment.net, seen)
+    return _known_costs[key]
+
+
+def epoch_work(task: Task, rows: Rows) -> float:
+    """Multiply-adds of an epoch of one member, forward."""
+    size, n = task.experiment.batch_size, len(rows.x)
+    return step_costs(task, rows).total.multiply_adds * (1 if size == "full" else n / min(size, n))
 
 
 @functools.lru_cache(maxsize=16)  # few: each holds a program
@@ -469,21 +476,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def fitting(make: Callable[[int], Population], slots: int, budget: int) -> Population:
-    """The population with the most slots, up to `slots`, that trains within `budget` bytes.
+def fitting(make: Callable[[int], Population], slots: int, budget: Callable[[int], int]) -> Population:
+    """The population with the most slots, up to `slots`, that trains within a budget.
 
-    Raises DoesNotFit if one member alone does not.
+    budget: the bytes there are for one that needs so many. Raises DoesNotFit if one member alone does not fit.
     """
     while True:
         population = make(slots)
         needed = population.states_bytes()
-        if needed <= budget:
+        if needed <= budget(needed):
             needed = population.bytes()
-        if needed <= budget:
+        room = budget(needed)
+        if needed <= room:
             return population
+        del population  # and its data, before the next one's are put
         if slots == 1:
             raise DoesNotFit(
-                f"one member alone needs {needed / 2**20:,.0f} MB of memory, and a search takes {budget / 2**20:,.0f} "
+                f"one member alone needs {needed / 2**20:,.0f} MB of memory, and a search takes {room / 2**20:,.0f} "
                 "MB here: a smaller net or batch."
             )
-        slots = max(1, min(slots - 1, int(slots * budget / needed)))
+        slots = max(1, min(slots - 1, int(slots * room / needed)))

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from derin.engine.epoch import Aim, Task, look_and_draw, metric_names, output_shape
+from derin.engine.epoch import Aim, Rows, Task, look_and_draw, metric_names, output_shape
 from derin.engine.experiment import Experiment
 from derin.engine.metrics import metric
 from derin.errors import DataError, ModelError, SpecError
@@ -212,7 +212,6 @@ def class_counts(y: np.ndarray, classes: int) -> tuple[int, ...]:
     return tuple(int(c) for c in np.bincount(np.asarray(y), minlength=classes))
 
 
-def as_arrays(part: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """A part's x and its targets, on the device."""
-    ys = part.y if isinstance(part.y, tuple) else (part.y,)
-    return jax.device_put(part.x), tuple(map(jax.device_put, ys))
+def rows_of(part: Any) -> Rows:
+    """A part's x and its targets, not yet on a device."""
+    return Rows(part.x, part.y if isinstance(part.y, tuple) else (part.y,))

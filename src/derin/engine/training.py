@@ -30,7 +30,7 @@ from derin.engine.folder import RunFolder
 from derin.engine.programs import program, seconds
 from derin.engine.progress import Progress
 from derin.engine.run import Run, load, plain
-from derin.engine.task import as_arrays, class_counts, same_structure, task_of
+from derin.engine.task import class_counts, rows_of, same_structure, task_of
 from derin.engine.wheel import Here, Wheel
 from derin.errors import DataError, RunError, SpecError, TrainingFailed
 
@@ -331,8 +331,7 @@ def _streams(data: Any) -> bool:
 
 def _resident(data: Any) -> Callable[..., Any]:
     """Data live on the device; an epoch is one call."""
-    rows = Rows(*as_arrays(data.train))
-    valid = Rows(*as_arrays(data.valid)) if len(data.valid.x) else None
+    rows, valid = jax.device_put((rows_of(data.train), rows_of(data.valid) if len(data.valid.x) else None))
 
     def run_epoch(
         task: Task, carry: Carry, key: Any, epochs: Any, begun: list[float], called: Any

@@ -12,8 +12,8 @@ from derin.engine import epoch as engine
 from derin.engine.epoch import Fold, Rows, Task
 from derin.engine.experiment import Experiment
 from derin.engine.metrics import metric_names
-from derin.engine.population import Member, Population
-from derin.engine.task import as_arrays, class_counts, same_structure, task_of
+from derin.engine.population import Member, Population, epoch_work
+from derin.engine.task import class_counts, rows_of, same_structure, task_of
 from derin.engine.training import check_monitors, counts_of
 from derin.errors import DataError, SpecError
 from derin.nn import Identity, Module
@@ -60,7 +60,7 @@ class Arena:
                 raise DataError(
                     "there are no validation rows to judge trials by: load with valid=0.15, or give folds=5."
                 )
-            self.part, self.valid = data.train, Rows(*as_arrays(data.valid))
+            self.part, self.valid = data.train, rows_of(data.valid)
             self.counts = [counts_of(data)]
         else:
             found = cut(data, folds, seed=seed)
@@ -68,7 +68,7 @@ class Arena:
             self.folds = _stacked(found)
             self.adjusted = restandardised(data, found)
             self.counts = [self._counts(f.train) for f in found]
-        self.rows = Rows(*as_arrays(self.part))
+        self.rows = rows_of(self.part)
         self.tasks: dict[Any, list[Task]] = {}
         self.rests: dict[Shape, list[list[Any]] | None] = {}  # the numbers of a fold's task that no trial changes
 
@@ -124,14 +124,20 @@ class Arena:
 
     def members_of(self, drawn: Drawn, carries: Any = None) -> list[Member]:
         """What a trial trains: for each fold, each seed."""
-        each, epochs = enumerate(self.leaves_of(drawn)), drawn.shape.experiment.epochs
-        found = [Member(leaves, seed, epochs, fold) for fold, leaves in each for seed in self.seeds]
+        epochs, found = drawn.shape.experiment.epochs, []
+        for fold, leaves in enumerate(self.leaves_of(drawn)):
+            for seed in self.seeds:
+                found.append(Member(leaves, seed, epochs, fold))
         return [m._replace(carry=c) for m, c in zip(found, carries, strict=True)] if carries else found
 
     def population(self, experiment: Experiment, slots: int, **how: Any) -> Population:
         task = self.tasks_of(experiment)[0]
         how = {"order_seed": self.seeds[0]} | how
         return Population(task, self.rows, self.valid, slots, folds=self.folds, **how)
+
+    def epoch_work(self, experiment: Experiment) -> float:
+        """Multiply-adds of an epoch of one member, forward."""
+        return epoch_work(self.tasks_of(experiment)[0], self.rows)
 
     def like(self, experiment: Experiment) -> Any:
         """Shapes of a member's state."""

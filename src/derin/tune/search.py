@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from derin.data.stream import default_budget
+from derin.data.stream import budget_for
 from derin.engine.epoch import Weights, trained
 from derin.engine.experiment import Experiment
 from derin.engine.population import BLOCK, Population, Seen, cores, fitting
@@ -33,6 +33,7 @@ from derin.tune.trial import ENDED, Trial, mean, tie_breaker
 
 MANY = 2**31  # trials, where only the time is limited
 ROUNDS = 4  # turns of each structure, where it is
+SHORT, MORE = 1e9, 4  # multiply-adds of an epoch that takes no time, some 0.1 s; more slots that it has then, times
 
 
 class Settings(Spec):
@@ -79,9 +80,11 @@ class Search:
         self.arrived: dict[tuple[int, int], list[Arrived]] = {}  # by bracket and rung
         self.running: dict[int, list[int]] = {}  # the handles of a trial's members
         self.best: dict[int, Any] = {}  # the members' Weights of the best trials, the best first; see _settle
-        self.last: tuple[Any, ...] | None = None  # the state and score of the last of these, once they are enough
+        self.levels: list[tuple[bool, float]] = []  # of these, ascending
         self.population: Population | None = None
         self.group: Any = None  # the structure that trains now
+        self.leader = first  # an experiment of it: the others differ in numbers alone, if it is not in their epochs
+        self.epochs_vary = space is not None and "epochs" in space.paths
         self.blocks: dict[Any, tuple[int, int]] = {}  # by structure: what a measurement chose
         self.ended = 0
         self.used = self.idle = 0  # slot-epochs of populations that are done with
@@ -95,7 +98,7 @@ class Search:
         self._groups: dict[Shape, Any] = {}  # the structure of the program
         self._interned: dict[Any, Any] = {}  # one object for equal ones: they are compared quickly then
         self.how: dict[str, Any] = {}  # more options of its populations
-        self.budget = default_budget() * 2  # bytes a population may need
+        self.workers = 1  # that share this machine's memory
 
     # -- the loop
     def run(self, after: Callable[[Search], Any], stop: Sequence[Any] = ()) -> None:
@@ -157,7 +160,7 @@ class Search:
             self.compile_seconds = sum(seconds.values()) - self.compiled
             self.epoch_seconds += time.perf_counter() - begin
             for number, handles in [*self.running.items()]:
-                self._record(self.trials[number], [seen[h] for h in handles])
+                self._record(self.trials[number], handles, seen)
             if stop:
                 self.stopped = "interrupted"
             elif self.time_is_over():
@@ -204,7 +207,7 @@ class Search:
 
     def _open(self, number: int) -> None:
         """A population for the structure of this trial."""
-        experiment = self.alike(number)
+        self.leader = experiment = self.alike(number)
         self.group = self._structure(number)
         how = self.blocks.get(self.group)
         options = dict(shared_order=self._in_step(), block=how[0] if how else None, **self.how)
@@ -213,7 +216,7 @@ class Search:
             return self.arena.population(experiment, slots, **options)
 
         try:
-            self.population = fitting(make, self._slots(), self.budget)
+            self.population = fitting(make, self._slots_of(experiment), self.budget)
             if self.population.slots < self.arena.members:
                 raise DoesNotFit(
                     f"{self.arena.members} members a trial, for its folds and seeds, do not fit in memory together."
@@ -226,6 +229,10 @@ class Search:
                 self.queue.remove(n)
                 self._end(self.trials[n], "refused", str(error))
 
+    def budget(self, needed: int) -> int:
+        """Bytes there are for a population that needs so many: half of the memory."""
+        return 2 * budget_for(needed * self.workers) // self.workers
+
     def _slots(self) -> int:
         given = self.settings.slots
         if given is None:
@@ -234,11 +241,18 @@ class Search:
         wanted = (self.settings.trials or MANY) * self.arena.members
         return max(self.arena.members, min(given, wanted))
 
+    def _slots_of(self, experiment: Experiment) -> int:
+        """More where an epoch of all takes no time and none of them ends early: each epoch stops all threads."""
+        slots = self._slots()
+        if self.settings.slots is not None or not self._in_step() or jax.default_backend() != "cpu":
+            return slots
+        times = min(MORE, int(SHORT / max(slots * self.arena.epoch_work(experiment), 1)))
+        return max(slots, min(times * slots, (self.settings.trials or MANY) * self.arena.members))
+
     def _in_step(self) -> bool:
         """Whether the members of a population are always in the same epoch. Those that take turns are not."""
-        varies = self.space is not None and "epochs" in self.space.paths
         rules = (self.settings.pruner, self.settings.time, self.experiment.early_stopping)
-        return all(rule is None for rule in rules) and not varies
+        return all(rule is None for rule in rules) and not self.epochs_vary
 
     def _fill(self) -> None:
         """Free slots go to the next trials of this structure."""
@@ -260,7 +274,7 @@ class Search:
             self.trials[n].state = "running"
 
     def _mine(self, number: int) -> bool:
-        return self._structure(number) == self.group
+        return self._structure(number) is self.group
 
     def _structure(self, number: int) -> Any:
         shape = self.drawn(number).shape
@@ -289,21 +303,25 @@ class Search:
         return self.drawn(number).shape.experiment
 
     # -- what an epoch left
-    def _record(self, trial: Trial, seen: list[Seen]) -> None:
-        experiment = self.alike(trial.number)
+    def _record(self, trial: Trial, handles: list[int], seen: dict[int, Seen]) -> None:
+        experiment = self.alike(trial.number) if self.epochs_vary else self.leader
         trial.epochs += 1
-        if any([s.broken for s in seen]):
-            self._end(trial, "diverged", f"a loss or gradient was not finite in epoch {trial.epochs}")
-            return
-        if experiment.early_stopping is None or not trial.members:
-            trial.members = [self.values_of(s.report) for s in seen]
-        else:  # each member counts with its best epoch, as its weights will
-            trial.members = [
-                self.values_of(s.report) if s.report.improved else old
-                for s, old in zip(seen, trial.members, strict=True)
-            ]
-        trial.curve.append(mean([m[self.metric] for m in trial.members]))
-        if trial.epochs >= experiment.epochs or all([s.done for s in seen]):
+        members, values, done = [], [], True
+        for i, handle in enumerate(handles):
+            report, _, stopped, broken = seen[handle]
+            if broken:
+                self._end(trial, "diverged", f"a loss or gradient was not finite in epoch {trial.epochs}")
+                return
+            if trial.members and experiment.early_stopping is not None and not report.improved:
+                found = trial.members[i]  # each member counts with its best epoch, as its weights will
+            else:
+                found = self.values_of(report)
+            members.append(found)
+            values.append(found[self.metric])
+            done = done and stopped
+        trial.members = members
+        trial.curve.append(mean(values))
+        if done or trial.epochs >= experiment.epochs:
             self._end(trial, "finished")
             return
         pruner = self.settings.pruner
@@ -340,8 +358,7 @@ class Search:
             return
         if park:
             self.parked[trial.number] = [population.carry(h) for h in handles]
-        for h in handles:
-            population.clear(h)
+        population.clear(*handles)
 
     def _end(self, trial: Trial, state: str, why: str = "") -> None:
         trial.state, trial.why = state, why
@@ -350,7 +367,7 @@ class Search:
         self.ended += 1
         if trial.number in self.running:
             if self.population is not None and self._may_be_best(trial):
-                part = functools.partial(trained, self.alike(trial.number))
+                part = functools.partial(trained, self.leader)
                 copiers = [self.population.copier(h, part) for h in self.running[trial.number]]
                 self.best[trial.number] = lambda: [copied() for copied in copiers]
             self._leave(trial)
@@ -364,18 +381,27 @@ class Search:
             self.best[trial.number] = lambda: weights
 
     def _may_be_best(self, trial: Trial) -> bool:
-        """Whether a trial is not behind the last of the best, as most are."""
+        """Whether a trial is not behind the last of the best, as most are; if not it is counted among them."""
         if trial.state not in ("finished", "stopped") or not trial.curve:
             return False
-        return self.last is None or (trial.state != "finished", self._score(trial)) <= self.last
+        level, keep = self._level(trial), self.settings.keep
+        if len(self.levels) == keep and level > self.levels[-1]:
+            return False
+        bisect.insort(self.levels, level)
+        del self.levels[keep:]
+        return True
 
     def _settle(self) -> None:
         """The best are chosen: only now their weights are copied, as of those that end together few stay the best."""
         if not any(map(callable, self.best.values())):
             return
-        ranked = sorted(self.best, key=self._place)[: self.settings.keep]
-        self.best = {n: found() if callable(found := self.best[n]) else found for n in ranked}
-        self.last = self._place(ranked[-1])[:2] if len(ranked) == self.settings.keep else None
+        last = self.levels[-1]
+        ranked = sorted((n for n in self.best if self._level(self.trials[n]) <= last), key=self._place)
+        self.best = {n: found() if callable(found := self.best[n]) else found for n in ranked[: self.settings.keep]}
+
+    def _level(self, trial: Trial) -> tuple[bool, float]:
+        """The best trial first; of those that are alike _place tells."""
+        return trial.state != "finished", self._score(trial)
 
     def _place(self, number: int) -> tuple[Any, ...]:
         """The best trial first."""
@@ -497,6 +523,7 @@ class Search:
             kind, n, _ = name.split(".")
             found[kind][int(n)] = [arrays[f"{kind}.{n}.{i}"] for i in each]
         self.parked, self.best = found["parked"], {n: found["best"][n] for n in sorted(found["best"], key=self._place)}
+        self.levels = [self._level(self.trials[n]) for n in self.best]
         self.running = {n: handles for n, handles in state["running"]}
         if self.running:
             self._reopen(state, found["running"])
@@ -508,7 +535,7 @@ class Search:
         return trained(experiment, carry) if kind == "best" else carry
 
     def _reopen(self, state: dict[str, Any], carries: dict[int, list[Any]]) -> None:
-        experiment = self.alike(next(iter(self.running)))
+        self.leader = experiment = self.alike(next(iter(self.running)))
         self.group = self._structure(next(iter(self.running)))
         block, alone = self.blocks[self.group]
         self.population = self.arena.population(experiment, state["slots"], shared_order=self._in_step(), block=block)

@@ -12,7 +12,7 @@ is the place of its option. Samplers (samplers.py) make them from numbers betwee
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -66,7 +66,7 @@ class Space:
         self._has_structure = any(map(_is_structure, self.dimensions))
         self._templates: dict[tuple[Any, ...], _Template] = {}
         flat = all(d.parent is None and isinstance(d.distribution, Range) for d in self.dimensions)
-        self._ranges = [(d.name, d.key, d.distribution) for d in self.dimensions] if flat else None
+        self._ranges = [(d.key, d.distribution.at) for d in self.dimensions] if flat else None
 
     @classmethod
     def of(cls, experiment: Experiment) -> Space:
@@ -89,15 +89,17 @@ class Space:
         return next((path for path in self.paths if path.split(".")[0] in ("loss", "class_weights")), "")
 
     # -- values
-    def at(self, us: Mapping[str, float] | Sequence[float] | np.ndarray) -> Values:
+    def at(self, us: Mapping[str, float] | list[float] | tuple[float, ...] | np.ndarray) -> Values:
         """The values at these shares, numbers from 0 to 1: by the dimensions' names, or one for each in order."""
-        if not isinstance(us, Mapping):
+        values: Values = {}
+        if isinstance(us, (list, tuple, np.ndarray)):
             if len(us) != len(self.dimensions):
                 raise SpecError(f"this space has {len(self.dimensions)} dimensions, {len(us)} numbers came.")
+            if self._ranges is not None:  # all of them count
+                for i, (key, at) in enumerate(self._ranges):
+                    values[key] = at(float(us[i]))
+                return values
             us = dict(zip(self._of_name, us, strict=True))
-        if self._ranges is not None:  # all of them count
-            return {key: found.at(float(us[name])) for name, key, found in self._ranges}
-        values: Values = {}
         for d in self.deciding(values):
             u = float(us[d.name])
             values[d.key] = d.distribution.index_at(u) if isinstance(d.distribution, choice) else d.distribution.at(u)
@@ -324,9 +326,11 @@ class _Template:
             _checked(key, distribution, values)
         leaves, between = [*self.made.leaves], True
         for key, distribution, place, fields, field, steps in self.numbers:
-            number = leaves[place] = float(_checked(key, distribution, values))
+            number = values.get(key)
+            if type(number) is not float or not distribution.low < number < distribution.high:
+                number, between = float(_checked(key, distribution, values)), False
+            leaves[place] = number
             fields[field] = _set(fields[field], steps, number, "") if steps else number
-            between = between and distribution.low < number < distribution.high
         for owner in self.of_several if between else self.owners:
             owner.check()
         return Drawn(self.made.shape, leaves)

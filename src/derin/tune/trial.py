@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 ENDED = ("finished", "pruned", "diverged", "stopped", "refused")
@@ -24,11 +25,11 @@ class Trial:
     state: str = "queued"
     epochs: int = 0
     curve: list[float] = dataclasses.field(default_factory=list)
-    members: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    members: Sequence[dict[str, float]] = ()
     seconds: float | None = None  # after the search began, when it ended
     place: int | None = None  # in the order in which trials ended
     why: str = ""
-    history: list[Any] = dataclasses.field(default_factory=list)  # [epoch, values its weights had until then]
+    history: Sequence[Any] = ()  # [epoch, values its weights had until then]
     source: int | None = None  # the trial whose weights it took over last
 
     make: Any = dataclasses.field(default=None, repr=False, compare=False)  # values -> experiment, in a Study
@@ -58,7 +59,7 @@ class Trial:
         """As JSON holds it."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del found["make"]
-        return found
+        return found | {"members": [*self.members], "history": [*self.history]}
 
 
 def tie_breaker(trial: Trial, space: Any) -> float:

@@ -84,7 +84,7 @@ class Trainer:
         space = Space.of(job.experiment)
         self.search = Search(job.experiment, space, job.data, settings)
         self.search.how = {"threads": job.threads, "measure": False}
-        self.search.budget //= cores()  # whatever the number of workers: slots are not to depend on it
+        self.search.workers = cores()  # whatever the number of workers: slots are not to depend on it
 
     def do(self, unit: Unit, after: Callable[[Search], Any] = lambda _: None, stop: Sequence[Any] = ()) -> Done:
         """Train a unit, calling `after` behind every epoch.
@@ -94,7 +94,7 @@ class Trainer:
         search = self.search
         trials: dict[int, Trial] = {t["number"]: Trial(**copy.deepcopy(t)) for t in unit.trials}
         search.trials = trials  # type: ignore[assignment]  # found by their number, as in the whole list
-        search.queue, search.parked, search.best, search.last = deque(trials), dict(unit.carries), {}, None
+        search.queue, search.parked, search.best, search.levels = deque(trials), dict(unit.carries), {}, []
         search.waiting, search.running, search.population, search.stopped = {}, {}, None, ""
         search.before, search.begun = unit.seconds, time.perf_counter()
         search.used = search.idle = 0
