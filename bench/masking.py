@@ -52,16 +52,15 @@ def measured(net: Any, rounds: int) -> dict[str, float]:
     """CPU seconds of the programs, cold and warm, and of an epoch of a block."""
     import derin
     from derin import optim
-    from derin.engine.epoch import Rows
     from derin.engine.population import Member, Population
-    from derin.engine.task import as_arrays, task_of
+    from derin.engine.task import rows_of, task_of
     from derin.engine.training import counts_of
 
     x = np.random.default_rng(0).standard_normal((ROWS, INPUTS)).astype(np.float32)
     data = derin.load_data((x, (x[:, 0] > 0).astype(int)), valid=0.2, test=0)
     experiment = derin.Experiment(net, optimizer=optim.Adam(1e-3), batch_size=64, epochs=1000)
     task = task_of(experiment, data.schema, data.train.x, counts_of(data))
-    rows, valid = Rows(*as_arrays(data.train)), Rows(*as_arrays(data.valid))
+    rows, valid = jax.device_put((rows_of(data.train), rows_of(data.valid)))
     member = Member(jax.tree.leaves(task.structure_only()), 0, 1000)
     found = {}
     for name in ("cold", "warm"):

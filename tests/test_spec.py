@@ -175,7 +175,8 @@ def test_get_set_and_diff_by_path():
         (lambda: spec.parse("choice(relu, Sequential(gelu))"), "no spec is called 'gelu'"),
         (lambda: spec.parse("choice(log, 3)"), "log needs a value for 'low', 'high'"),
         (lambda: spec.parse("choice(Relu, tanh)"), "no spec is called 'Relu'. Nearest: ReLU"),
-        (lambda: spec.set(experiment(), "optimizer", spec.parse("choice(adam, sgd)")), "must be an Optimizer, got choice('adam', 'sgd')"),
+        (lambda: spec.set(experiment(), "optimizer", spec.parse("choice(adam, sgd)")), "must be an Optimizer, got choice('adam', 'sgd') (choice). Write choice(Adam(...), SGD(...))."),
+        (lambda: spec.set(experiment(), "optimizer", "adam"), "must be an Optimizer, got 'adam' (str). Write Adam(...)."),
         (lambda: setattr(SGD(), "momentum", 1), "SGD is frozen"),
         (lambda: spec.read("nowhere.json"), "nowhere.json cannot be read"),
     ],
@@ -184,6 +185,20 @@ def test_every_mistake_is_one_clear_message(wrong, words):
     with pytest.raises(SpecError) as error:
         wrong()
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Linear(10, "relu"),
+        lambda: spec.set(experiment(), "optimizer", choice("relu", "gelu")),
+        lambda: spec.set(experiment(), "optimizer", choice("adam", "fast")),
+        lambda: spec.set(experiment(), "precision", "sigmoid"),
+    ],
+)
+def test_no_class_is_named_that_the_field_does_not_take(wrong):
+    with pytest.raises(SpecError, match=r"must be .*\(\w+\)\.$"):
+        wrong()
 
 
 @pytest.mark.parametrize(

@@ -500,6 +500,19 @@ def _known(name: str) -> bool:
     return name in _REGISTRY
 
 
+def _class_of(word: Any, hint: Any) -> str:
+    """The name of the class that a word means, whatever its case, if the field takes it; else ""."""
+    if not isinstance(word, str) or not word.isidentifier():
+        return ""
+    name = word if _known(word) else {name.lower(): name for name in _REGISTRY}.get(word.lower(), "")
+    fits = [
+        typing.get_origin(option) is Callable or (isinstance(option, type) and issubclass(_REGISTRY[name], option))
+        for option in _options(hint) or (hint,)
+        if name
+    ]
+    return name if any(fits) else ""
+
+
 def _import_all() -> None:
     """Every class of derin that a file may name."""
     homes = ("data.arrays", "data.columns", "data.images", "distributions", "engine", "models", "nn", "optim")
@@ -646,7 +659,9 @@ def _resolved_hints(cls: Any) -> dict[str, Any]:
 
 
 def _plain(hint: Any, leaf: bool) -> builtins.set[type]:
-    """The types whose values are right for a field as they are: most are, and to look closer takes microseconds."""
+    """The types whose values are right for a field as they are: most are, and to look closer takes microseconds.
+
+    Those of specs are added as they come."""
     plain = (bool, float, str, type(None)) if leaf else (bool, int, float, str, type(None))  # a leaf's int is a float
     return {option for option in _options(hint) or (hint,) if option in plain}
 
@@ -674,11 +689,14 @@ def _checked(spec: Any, name: str, hint: Any, value: Any) -> Any:
         value = float(value)
     if not _fits(value, hint) or not _calls(value, hint):
         named = value.__name__ if isinstance(value, type) else value
-        known = isinstance(named, str) and named.isidentifier() and _known(named)
-        meant = f" Write {named}(...)." if known else spec._meant(name, value)
+        known = _class_of(named, hint)
+        meant = f" Write {known}(...)." if known else spec._meant(name, value)
         got = f"{value!r} ({type(value).__name__})"
         if getattr(value, "_is_distribution", False) and value._fits_rounded(lambda v: _fits(v, hint)):
             meant = " Whole numbers: integer(...) or log_integer(...)."
+        elif getattr(value, "_is_distribution", False) and hasattr(value, "options"):
+            classes = [_class_of(option, hint) for option in value.options]
+            meant = f" Write choice({', '.join(f'{c}(...)' for c in classes)})." if all(classes) else meant
         elif (spelled := _distribution_in(value)) is not None:
             meant = f" A range is no text: {spelled!r} in Python, {_in_a_file(to_dict(spelled))} in a TOML file."
         raise SpecError(f"{type(spec).__name__}.{name} must be {_words(hint)}, got {got}.{meant}")

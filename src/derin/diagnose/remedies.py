@@ -285,7 +285,7 @@ class _Lanes:
     def _own_loss(self, carry: Any) -> float:
         """The validation loss as the run has it."""
         weights = engine.trained(self.run.experiment, carry)
-        args = (self.arena.tasks_of(self.run.experiment)[0], *weights, self.arena.valid)
+        args = (self.arena.tasks_of(self.run.experiment)[0], *weights, self.arena.placed[1])
         return float(program(engine.evaluate, *args)(*args)[0])
 
     def _alike(self, experiment: Experiment) -> Experiment:

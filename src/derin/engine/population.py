@@ -81,7 +81,7 @@ class Form(NamedTuple):
         return jax.tree.unflatten(self.tree, [next(scalars if one else rest) for one in self.packed])
 
 
-KEY, EPOCHS, FOLD, ALIVE, FRESH = slice(0, 2), 2, 3, 4, 5  # the columns of a block's `about`
+KEY, EPOCHS, FOLD, ALIVE, FRESH = slice(0, 2), 2, 3, 4, 5  # the columns of a block's `about`; _given says who lives
 
 
 class Block:
@@ -155,7 +155,8 @@ class Population:
         self.places = [devices[i % len(devices)] for i in range(count)]
         order_key = None if order_seed is None else key_bits(order_seed)
         self.data = {d: jax.device_put((order_key, rows, valid, folds), d) for d in devices[:count]}
-        self.like = jax.ShapeDtypeStruct((1, *rows.x.shape[1:]), rows.x.dtype)
+        x = self.data[devices[0]][1].x
+        self.like = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
         self.shared_order = shared_order and folds is None
         self.pool = ThreadPoolExecutor(count) if count > 1 else None
         self.measure = measure
@@ -382,9 +383,9 @@ def step_costs(task: Task, rows: Rows) -> Summary:
 
 
 def epoch_work(task: Task, rows: Rows) -> float:
-    """Multiply-adds of an epoch of one member, forward."""
-    size, n = task.experiment.batch_size, len(rows.x)
-    return step_costs(task, rows).total.multiply_adds * (1 if size == "full" else n / min(size, n))
+    """What one member does in an epoch: a step's multiply-adds forward, or weights to change where those are more."""
+    size, n, step = task.experiment.batch_size, len(rows.x), step_costs(task, rows).total
+    return max(step.multiply_adds, step.parameters) * (1 if size == "full" else n / min(size, n))
 
 
 @functools.lru_cache(maxsize=16)  # few: each holds a program
@@ -489,7 +490,7 @@ def fitting(make: Callable[[int], Population], slots: int, budget: Callable[[int
         room = budget(needed)
         if needed <= room:
             return population
-        del population  # and its data, before the next one's are put
+        del population  # and what it has put on devices, before the next one
         if slots == 1:
             raise DoesNotFit(
                 f"one member alone needs {needed / 2**20:,.0f} MB of memory, and a search takes {room / 2**20:,.0f} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -131,12 +132,17 @@ class Arena:
         return [m._replace(carry=c) for m, c in zip(found, carries, strict=True)] if carries else found
 
     def population(self, experiment: Experiment, slots: int, **how: Any) -> Population:
-        task = self.tasks_of(experiment)[0]
+        task, (rows, valid) = self.tasks_of(experiment)[0], self.placed
         how = {"order_seed": self.seeds[0]} | how
-        return Population(task, self.rows, self.valid, slots, folds=self.folds, **how)
+        return Population(task, rows, valid, slots, folds=self.folds, **how)
+
+    @functools.cached_property
+    def placed(self) -> tuple[Rows, Rows | None]:
+        """The rows, and those that judge, on the device: put there once, and only where trials train."""
+        return jax.device_put((self.rows, self.valid))
 
     def epoch_work(self, experiment: Experiment) -> float:
-        """Multiply-adds of an epoch of one member, forward."""
+        """What one member does in an epoch, as numbers: see engine.population."""
         return epoch_work(self.tasks_of(experiment)[0], self.rows)
 
     def like(self, experiment: Experiment) -> Any:

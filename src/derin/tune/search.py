@@ -33,7 +33,7 @@ from derin.tune.trial import ENDED, Trial, mean, tie_breaker
 
 MANY = 2**31  # trials, where only the time is limited
 ROUNDS = 4  # turns of each structure, where it is
-SHORT, MORE = 1e9, 4  # multiply-adds of an epoch that takes no time, some 0.1 s; more slots that it has then, times
+SHORT, MORE = 1e9, 4  # the work of an epoch of all slots that takes no time, some 0.1 s; so many times the slots then
 
 
 class Settings(Spec):
@@ -83,7 +83,7 @@ class Search:
         self.levels: list[tuple[bool, float]] = []  # of these, ascending
         self.population: Population | None = None
         self.group: Any = None  # the structure that trains now
-        self.leader = first  # an experiment of it: the others differ in numbers alone, if it is not in their epochs
+        self.leader = first  # an experiment of it: the others differ in numbers, and in epochs if those are searched
         self.epochs_vary = space is not None and "epochs" in space.paths
         self.blocks: dict[Any, tuple[int, int]] = {}  # by structure: what a measurement chose
         self.ended = 0
@@ -247,7 +247,8 @@ class Search:
         if self.settings.slots is not None or not self._in_step() or jax.default_backend() != "cpu":
             return slots
         times = min(MORE, int(SHORT / max(slots * self.arena.epoch_work(experiment), 1)))
-        return max(slots, min(times * slots, (self.settings.trials or MANY) * self.arena.members))
+        wanted = (self.settings.trials or MANY) * self.arena.members
+        return max(slots, min(times * slots, wanted))
 
     def _in_step(self) -> bool:
         """Whether the members of a population are always in the same epoch. Those that take turns are not."""
@@ -366,7 +367,7 @@ class Search:
         trial.place = self.ended
         self.ended += 1
         if trial.number in self.running:
-            if self.population is not None and self._may_be_best(trial):
+            if self.population is not None and self._joins_best(trial):
                 part = functools.partial(trained, self.leader)
                 copiers = [self.population.copier(h, part) for h in self.running[trial.number]]
                 self.best[trial.number] = lambda: [copied() for copied in copiers]
@@ -377,11 +378,11 @@ class Search:
 
     def _keep_if_best(self, trial: Trial, weights: list[Weights]) -> None:
         """The weights of the best trials stay: for ensembles, and to predict with at once."""
-        if self._may_be_best(trial):
+        if self._joins_best(trial):
             self.best[trial.number] = lambda: weights
 
-    def _may_be_best(self, trial: Trial) -> bool:
-        """Whether a trial is not behind the last of the best, as most are; if not it is counted among them."""
+    def _joins_best(self, trial: Trial) -> bool:
+        """Whether a trial is not behind the last of the best, as most are: then its level counts among theirs."""
         if trial.state not in ("finished", "stopped") or not trial.curve:
             return False
         level, keep = self._level(trial), self.settings.keep

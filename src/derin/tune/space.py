@@ -12,7 +12,7 @@ is the place of its option. Samplers (samplers.py) make them from numbers betwee
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -89,19 +89,20 @@ class Space:
         return next((path for path in self.paths if path.split(".")[0] in ("loss", "class_weights")), "")
 
     # -- values
-    def at(self, us: Mapping[str, float] | list[float] | tuple[float, ...] | np.ndarray) -> Values:
+    def at(self, us: Mapping[str, float] | Sequence[float] | np.ndarray) -> Values:
         """The values at these shares, numbers from 0 to 1: by the dimensions' names, or one for each in order."""
+        given: Any = us
         values: Values = {}
-        if isinstance(us, (list, tuple, np.ndarray)):
-            if len(us) != len(self.dimensions):
-                raise SpecError(f"this space has {len(self.dimensions)} dimensions, {len(us)} numbers came.")
+        if not hasattr(given, "keys"):  # to ask whether it is a Mapping takes longer than the rest
+            if len(given) != len(self.dimensions):
+                raise SpecError(f"this space has {len(self.dimensions)} dimensions, {len(given)} numbers came.")
             if self._ranges is not None:  # all of them count
                 for i, (key, at) in enumerate(self._ranges):
-                    values[key] = at(float(us[i]))
+                    values[key] = at(float(given[i]))
                 return values
-            us = dict(zip(self._of_name, us, strict=True))
+            given = dict(zip(self._of_name, given, strict=True))
         for d in self.deciding(values):
-            u = float(us[d.name])
+            u = float(given[d.name])
             values[d.key] = d.distribution.index_at(u) if isinstance(d.distribution, choice) else d.distribution.at(u)
         return values
 

@@ -77,7 +77,7 @@ def tune(
     a Sampler. pruner: None, "asha", "halving", "hyperband", "pbt" or a Pruner. seeds: trainings a trial, from as many
     first weights; they share the order of the rows. metric: what is judged, by default the experiment's first metric or
     else the validation loss; where the loss itself is searched, the first of the usual metrics. slots: how many train
-    at once; None is chosen by cores, and by memory. out: the study's folder.
+    at once; None is chosen by cores, by memory and by how short an epoch is. out: the study's folder.
     workers: so many processes train, instead of this one; ray: a cluster does, by its address, or "local". Then
     trials come in units of `slots` that go from rung to rung, and the table, but for the seconds, is the same whoever
     and how many trained (docs/scale.md). Concepts S4.01-S4.08.
