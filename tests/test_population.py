@@ -229,6 +229,19 @@ def test_folds_of_unequal_size_train_on_their_own_rows_only(data):
             np.testing.assert_allclose(carries[h].params[name], w, rtol=2e-3, atol=2e-6)
 
 
+def test_rows_may_be_numpys_own_and_as_wide_as_numpy_likes(data):
+    e = SOLO["plain"]
+    wide = [jax.tree.map(lambda a: a.astype(f"{a.dtype.kind}8"), rows_of(part)) for part in (data.train, data.valid)]
+    assert {a.dtype.itemsize for a in jax.tree.leaves(wide)} == {8}
+    task = task_of(e, data.schema, data.train.x, counts_of(data))
+    losses = []
+    for p in (population(data, e, 2, block=2), Population(task, *wide, 2, block=2)):
+        assert p.like.dtype == np.float32
+        (handle,) = p.put([member(data, e)])
+        losses.append(p.epoch()[handle].report)
+    assert losses[0] == losses[1]
+
+
 def test_slots_are_the_most_that_fit_the_memory(data):
     e = SOLO["plain"]
     make = lambda slots: population(data, e, slots, block=1, threads=1)  # noqa: E731
