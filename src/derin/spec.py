@@ -504,13 +504,12 @@ def _class_of(word: Any, hint: Any) -> str:
     """The name of the class that a word means, whatever its case, if the field takes it; else ""."""
     if not isinstance(word, str) or not word.isidentifier():
         return ""
-    name = word if _known(word) else {name.lower(): name for name in _REGISTRY}.get(word.lower(), "")
-    fits = [
-        typing.get_origin(option) is Callable or (isinstance(option, type) and issubclass(_REGISTRY[name], option))
-        for option in _options(hint) or (hint,)
-        if name
-    ]
-    return name if any(fits) else ""
+    name = word if _known(word) else {known.lower(): known for known in _REGISTRY}.get(word.lower(), "")
+    for option in _options(hint) or (hint,):
+        takes = isinstance(option, type) and name and issubclass(_REGISTRY[name], option)
+        if takes or typing.get_origin(option) is Callable:
+            return name
+    return ""
 
 
 def _import_all() -> None:

@@ -238,8 +238,11 @@ class Search:
         if given is None:
             on_cpu = jax.default_backend() == "cpu"
             given = BLOCK * cores() if on_cpu else 1024
-        wanted = (self.settings.trials or MANY) * self.arena.members
-        return max(self.arena.members, min(given, wanted))
+        return max(self.arena.members, min(given, self._wanted()))
+
+    def _wanted(self) -> int:
+        """Members of all trials."""
+        return (self.settings.trials or MANY) * self.arena.members
 
     def _slots_of(self, experiment: Experiment) -> int:
         """More where an epoch of all takes no time and none of them ends early: each epoch stops all threads."""
@@ -247,8 +250,7 @@ class Search:
         if self.settings.slots is not None or not self._in_step() or jax.default_backend() != "cpu":
             return slots
         times = min(MORE, int(SHORT / max(slots * self.arena.epoch_work(experiment), 1)))
-        wanted = (self.settings.trials or MANY) * self.arena.members
-        return max(slots, min(times * slots, wanted))
+        return max(slots, min(times * slots, self._wanted()))
 
     def _in_step(self) -> bool:
         """Whether the members of a population are always in the same epoch. Those that take turns are not."""
